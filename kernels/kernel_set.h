@@ -1,0 +1,99 @@
+// The CPU kernels of one instruction set, as a table of functions. One body (cpu_body.h) is compiled per ISA.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "kernels/dtype.h"
+
+namespace tandem {
+
+/// How a kernel wants its input prepared; decided by the weights' dtype and the ISA.
+enum class ActivationFormat : uint8_t {
+  kF32,   ///< float [k]
+  kBF16,  ///< bfloat16 [round_up(k, 2)]
+  kQ8,    ///< blocks of 32: int8 [k], float scale [k/32], int32 sum of the 32 quants [k/32]
+};
+
+/// Prepared rows of several tokens, all in one format. Row t starts at base + t * row_bytes.
+struct Activations {
+  const void* base = nullptr;
+  int64_t row_bytes = 0;
+  int64_t k = 0;
+};
+
+/// Bytes of one prepared row, a multiple of 64.
+int64_t activation_row_bytes(ActivationFormat format, int64_t k);
+
+/// y[t][16 p + lane] for panels [0, panels) x tokens [0, tokens): raw dot products. tokens <= kTileTokens.
+struct LinearTile {
+  DType dtype = DType::kF32;
+  const std::byte* panels = nullptr;
+  int64_t num_panels = 0;
+  int64_t k = 0;
+  Activations x;
+  int64_t tokens = 0;
+  float* y = nullptr;       ///< [tokens x y_stride]
+  int64_t y_stride = 0;
+};
+
+inline constexpr int64_t kTileTokens = 16;
+inline constexpr int64_t kPanelColumns = 16;
+
+/// A run of consecutive key/value rows that start at a panel border: K [panel][head_dim][16], V [row][value_stride].
+struct KvRun {
+  const std::byte* k = nullptr;
+  const std::byte* v = nullptr;
+  int64_t rows = 0;
+};
+
+/// Softmax state of `rows` queries over one chunk: two runs (cached, then new) of at most 256 positions together.
+/// Query r sees all cached rows and the first visible_new[r] new ones.
+struct AttentionTile {
+  DType kv_dtype = DType::kF16;
+  int64_t head_dim = 0;
+  float scale = 0;
+  const float* const* q = nullptr;      ///< [rows] pointers to head_dim floats
+  int64_t rows = 0;                     ///< <= kTileRows
+  KvRun cached;
+  KvRun fresh;
+  const int32_t* visible_new = nullptr; ///< [rows]
+  float* scratch = nullptr;             ///< kAttentionScratchFloats
+  float* const* state = nullptr;        ///< [rows]: head_dim o, m, l; merged into (m = -inf, l = 0, o = 0 is empty)
+};
+inline constexpr int64_t kTileRows = 16;
+
+struct KernelSet {
+  std::string_view name;                 ///< "avx2"
+  ActivationFormat (*format)(DType weights);
+  void (*rms_norm)(const float* x, const float* weight, float eps, int64_t n, float* out);
+  void (*prepare)(ActivationFormat format, const float* x, int64_t k, void* row);
+  void (*linear)(const LinearTile& tile);
+  void (*swiglu)(const float* gate, const float* up, int64_t n, float* out);
+  /// Rotates pairs of a head in place; cos_sin is [rope_dim/2 x 2].
+  void (*attention)(const AttentionTile& tile);
+  /// (o, m, l) of `from` merged into `into`.
+  void (*merge)(const float* from, float* into, int64_t head_dim);
+  void (*dequantize)(DType dtype, const std::byte* row, int64_t k, float* out);
+  void (*convert)(DType kv_dtype, const float* x, int64_t n, std::byte* out);  ///< round to f16, or copy f32
+  int64_t (*argmax)(const float* x, int64_t n);
+  /// Read `bytes` once, 64-byte lines, at this ISA's full width; returns a checksum. For bandwidth probes.
+  uint64_t (*read)(const std::byte* data, int64_t bytes);
+};
+
+/// Every kernel set that was compiled in, best first; the generic one is always last.
+std::span<const KernelSet* const> compiled_kernel_sets();
+/// Those of them this CPU can run.
+std::span<const KernelSet* const> kernel_sets();
+/// The set named, or the best where name is empty (TANDEM_ISA overrides an empty name). Error if not runnable here.
+const KernelSet& kernel_set(std::string_view name);
+
+// Packing is the same for all ISAs (see kPanelColumns): Q8_0, Q4_0 put 4 consecutive k of 16 columns side by side,
+// BF16 2, F16 and F32 1.
+/// Bytes of one panel: 16 columns x k.
+int64_t panel_bytes(DType dtype, int64_t k);
+/// Packs 16 rows (null = a zero column) of a GGUF matrix into a panel.
+void pack_panel(DType dtype, const std::byte* const rows[16], int64_t k, std::byte* panel);
+
+}  // namespace tandem

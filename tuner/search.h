@@ -1,0 +1,44 @@
+// Chooses a plan: exact per stage, a Lagrangian bound over memory budgets.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "profiles/machine_profile.h"
+#include "sim/model_spec.h"
+#include "sim/plan.h"
+
+namespace tandem {
+
+struct SearchOptions {
+  Workload workload;
+  DType kv_dtype = DType::kF16;
+  std::map<std::string, int64_t> budget_bytes;  ///< per unit; absent = the machine's memory
+  std::vector<std::string> units;               ///< to use; empty = all of the profile
+};
+
+/// One plan that was scored, for the report.
+struct Candidate {
+  std::string name;           ///< "cpu0 alone", "even", "planned"
+  double decode_step_s = 0;
+  double prefill_s = 0;
+  bool fits = true;
+};
+
+struct SearchResult {
+  Plan plan;                          ///< with predicted filled in
+  std::vector<Candidate> candidates;  ///< the plan, every single unit, the even split
+  std::string verdict;                ///< "hybrid cpu0+cpu1, 1.31x cpu0 alone" or "cpu0 alone: ..."
+  std::vector<std::string> warnings;
+};
+
+/// Error where no plan fits the budgets.
+SearchResult search(const ModelSpec& model, const MachineProfile& machine, const SearchOptions& options);
+
+/// Bytes a plan needs on each unit: weights (copies shared by units of one memory are counted once, with the first),
+/// KV at `context`, workspaces.
+struct UnitMemory { int64_t weights = 0, kv = 0, workspace = 0; };
+std::vector<UnitMemory> plan_memory(const ModelSpec& model, const MachineProfile& machine, const Plan& plan);
+
+}  // namespace tandem
