@@ -80,8 +80,9 @@ struct GateUpArgs {
 /// Keys and values of consecutive positions (a cache) or of the new tokens (the step buffer).
 /// K is packed [kv_head][position / 16][head_dim][16 positions], so that a key panel is multiplied like a
 /// weight panel; V is [kv_head][position][value_stride], rows padded with zeros to value_stride =
-/// round_up(head_dim, 16). `dtype` is f16 or f32. Head 0 of the view is kv head `kv_heads.begin`,
-/// row 0 is position `positions.begin`.
+/// round_up(head_dim, 16). `dtype` is f16 or f32. Head 0 of the view is kv head `kv_heads.begin`.
+/// In a cache row 0 is position `positions.begin`, a multiple of kAttentionChunk. In a step buffer token t of a step
+/// after `past` positions lies in row past % 16 + t, so that chunk borders fall on panel borders in both.
 struct KvView {
   DType dtype = DType::kF16;
   std::byte* k = nullptr;
@@ -97,8 +98,8 @@ struct KvView {
 
 enum class RopeOrder : uint8_t { kNormal, kNeox };  ///< rotated pairs (2i, 2i+1) or (i, i + d/2)
 
-/// Queries, keys and values of `kv_heads`, with bias, per-head RMS norm (QK norm) and RoPE applied:
-/// angle of pair i at position p is p * rope_base^(-2i/head_dim) / rope_factors[i] (Su et al. 2021, eq. 15).
+/// Queries, keys and values of `kv_heads`, with bias, per-head RMS norm (QK norm, with LinearInput::norm_eps) and RoPE
+/// applied: angle of pair i at position p is p * rope_base^(-2i/rope_dim) / rope_factors[i] (Su et al. 2021, eq. 15).
 struct QkvArgs {
   LinearInput input;
   const PlacedMatrix* wq = nullptr;  ///< segment head_dim
@@ -114,8 +115,8 @@ struct QkvArgs {
   int64_t head_dim = 0;
   int64_t rope_dim = 0;              ///< leading elements of a head that are rotated
   RopeOrder rope_order = RopeOrder::kNormal;
-  const float* inv_freq = nullptr;   ///< [rope_dim / 2], rope_factors applied
-  const int32_t* position = nullptr; ///< [tokens]
+  const float* cos_sin = nullptr;    ///< [tokens x rope_dim / 2 x 2]: cosine, sine of each pair's angle
+  int64_t past = 0;                  ///< positions cached before this step: places the rows in `step`
   float* q = nullptr;                ///< [tokens x num_heads x head_dim], heads of kv_heads are written
   int64_t q_stride = 0;              ///< num_heads * head_dim
   KvView step;                       ///< row t is token t; rounded to step.dtype

@@ -1,6 +1,7 @@
 // The CPU kernels of one instruction set, as a table of functions. One body (cpu_body.h) is compiled per ISA.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string_view>
@@ -41,15 +42,17 @@ struct LinearTile {
 inline constexpr int64_t kTileTokens = 16;
 inline constexpr int64_t kPanelColumns = 16;
 
-/// A run of consecutive key/value rows that start at a panel border: K [panel][head_dim][16], V [row][value_stride].
+/// A run of consecutive key/value rows: positions [begin, end) of a chunk, counted from the chunk's start.
+/// K [panel][head_dim][16 positions], V [row][round_up(head_dim, 16)].
 struct KvRun {
-  const std::byte* k = nullptr;
-  const std::byte* v = nullptr;
-  int64_t rows = 0;
+  const std::byte* k = nullptr;  ///< the panel that holds position `begin`, lane begin % 16
+  const std::byte* v = nullptr;  ///< the row of position `begin`
+  int64_t begin = 0;
+  int64_t end = 0;
 };
 
-/// Softmax state of `rows` queries over one chunk: two runs (cached, then new) of at most 256 positions together.
-/// Query r sees all cached rows and the first visible_new[r] new ones.
+/// Softmax state of `rows` queries over one chunk of at most 256 positions: a cached run, then a new one.
+/// Query r sees all cached positions and the first visible_new[r] new ones. Sums run in order of position.
 struct AttentionTile {
   DType kv_dtype = DType::kF16;
   int64_t head_dim = 0;
@@ -59,10 +62,14 @@ struct AttentionTile {
   KvRun cached;
   KvRun fresh;
   const int32_t* visible_new = nullptr; ///< [rows]
-  float* scratch = nullptr;             ///< kAttentionScratchFloats
-  float* const* state = nullptr;        ///< [rows]: head_dim o, m, l; merged into (m = -inf, l = 0, o = 0 is empty)
+  float* scratch = nullptr;             ///< [kAttentionScratchFloats], 64-byte aligned
+  float* const* state = nullptr;        ///< [rows] states that the chunk's are merged into
 };
 inline constexpr int64_t kTileRows = 16;
+inline constexpr int64_t kMaxHeadDim = 512;
+inline constexpr int64_t kAttentionScratchFloats = kTileRows * (256 + kMaxHeadDim + 16);
+
+// A softmax state is head_dim values o (not normalised), then m, then l; empty: o = 0, m = -infinity, l = 0.
 
 struct KernelSet {
   std::string_view name;                 ///< "avx2"
@@ -71,9 +78,8 @@ struct KernelSet {
   void (*prepare)(ActivationFormat format, const float* x, int64_t k, void* row);
   void (*linear)(const LinearTile& tile);
   void (*swiglu)(const float* gate, const float* up, int64_t n, float* out);
-  /// Rotates pairs of a head in place; cos_sin is [rope_dim/2 x 2].
   void (*attention)(const AttentionTile& tile);
-  /// (o, m, l) of `from` merged into `into`.
+  /// The state `from` merged into `into`.
   void (*merge)(const float* from, float* into, int64_t head_dim);
   void (*dequantize)(DType dtype, const std::byte* row, int64_t k, float* out);
   void (*convert)(DType kv_dtype, const float* x, int64_t n, std::byte* out);  ///< round to f16, or copy f32
