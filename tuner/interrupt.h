@@ -1,0 +1,15 @@
+// Ctrl-C: removes the temporary files of outputs under way, then ends the process as the signal
+// would.
+#pragma once
+
+#include <string>
+
+namespace tandem {
+
+/// Installs the handler for SIGINT and SIGTERM; main calls it once.
+void handle_interrupts();
+/// The temporary file of this output is removed if the process is interrupted from now on. At most
+/// 8 outputs.
+void remove_on_interrupt(const std::string& output_path);
+
+}  // namespace tandem
