@@ -17,7 +17,7 @@ namespace {
 class TemporaryFile {
  public:
   explicit TemporaryFile(const std::string& target)
-      : target_(target), name_(fmt::format("{}.{}.tmp", target, getpid())) {
+      : target_(target), name_(temporary_name(target)) {
     descriptor_ = open(name_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
     if (descriptor_ < 0) fail("create");
   }
@@ -59,6 +59,10 @@ class TemporaryFile {
 };
 
 }  // namespace
+
+std::string temporary_name(const std::string& path) {
+  return fmt::format("{}.{}.tmp", path, getpid());
+}
 
 void write_file_atomically(const std::string& path, std::string_view text) {
   TemporaryFile file(path);
