@@ -14,14 +14,6 @@
 
 namespace tandem {
 
-/// Context positions are attended in chunks of this many, counted from position 0, merged in
-/// ascending order. Cuts of a context fall on multiples of it.
-inline constexpr int64_t kAttentionChunk = 256;
-
-/// Output columns are packed in panels of this many on every CPU ISA, so cuts between columns fall
-/// on multiples of it, and units of one memory share one copy whatever their ISA.
-inline constexpr int64_t kColumnAlign = 16;
-
 /// A weight matrix as the file stores it: `columns` output features, each a row of `k` elements.
 /// Rows are grouped in segments (a head of q, k or v; the whole matrix elsewhere) and a segment
 /// starts a new panel, so that a head can be computed alone whatever head_dim is.

@@ -1,4 +1,4 @@
-// A half-open interval of columns, heads, positions or layers. It knows nothing of what it counts.
+// A half-open interval of columns, heads, positions or layers, and the multiples that intervals are cut on.
 #pragma once
 
 #include <cstdint>
@@ -19,6 +19,14 @@ struct Range {
 
 /// End of a range that has no upper limit (positions of an attention part, tokens of a phase).
 inline constexpr int64_t kOpenEnd = INT64_MAX;
+
+/// Context positions are attended in chunks of this many, counted from position 0, merged in
+/// ascending order. Cuts of a context fall on multiples of it.
+inline constexpr int64_t kAttentionChunk = 256;
+
+/// Output columns are packed in panels of this many on every CPU ISA, so cuts between columns fall
+/// on multiples of it, and units of one memory share one copy whatever their ISA.
+inline constexpr int64_t kColumnAlign = 16;
 
 /// The common part; empty ranges come back as {begin, begin}.
 constexpr Range intersect(Range a, Range b) {

@@ -94,8 +94,14 @@ const LayerPlan& layer_plan(const Phase& phase, int64_t layer);
 Plan single_unit_plan(const ModelSpec& model, const std::vector<std::string>& units, int unit);
 
 /// Error naming the op, the value and what was expected, unless every rule above holds for the model, and a
-/// (kv head, position) has the same home in all phases. `where` begins the message (a file name).
+/// (kv head, position) has the same home in all phases, a part of a later phase within one home. `where` begins
+/// the message (a file name).
 void check_plan(const Plan& plan, const ModelSpec& model, const std::string& where);
+
+/// Columns of qkv: kv heads in order, of each its query heads, its K, its V.
+inline int64_t qkv_columns(const ModelSpec& model) {
+  return model.num_kv_heads * model.qkv_columns_per_kv_head();
+}
 
 /// Where the keys and values of some positions of some heads live.
 struct KvHome {
@@ -104,8 +110,11 @@ struct KvHome {
   Range kv_heads;
   Range positions;   ///< may be open
 };
-/// Homes of all layers of a checked plan: one for every part of the first phase that has a context, and where a
-/// part takes new tokens but no context the positions stay with whoever holds the open end of that head.
+/// Homes that one layer of the first phase makes: its parts that have a context, those of one unit joined where
+/// they make up a rectangle of heads x positions. `layer` is -1.
+std::vector<KvHome> layer_kv_homes(const LayerPlan& layer);
+/// Homes of all layers of a checked plan: those of the first phase. Where a part takes new tokens but no context the
+/// positions stay with whoever holds the open end of that head. A part of any phase lies within one home.
 std::vector<KvHome> kv_homes(const Plan& plan, const ModelSpec& model);
 
 }  // namespace tandem
