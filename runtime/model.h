@@ -30,11 +30,16 @@ struct Vocabulary {
   bool add_bos = true, add_eos = false, add_space_prefix = true;
 };
 
-/// Bytes behind the sources: a read-only mapping of a file, or a buffer of generated blocks.
+/// Bytes behind the sources: a read-only mapping of a file, or address space that is filled with generated blocks
+/// on demand, so that the source and its placed copy are never both resident as a whole.
 class WeightStorage {
  public:
   virtual ~WeightStorage() = default;
-  /// The pages behind these bytes are not needed again (they were placed): give them back to the system.
+  /// Makes a matrix's bytes readable; called with all bytes of one matrix right before it is placed, and once for the
+  /// embedding, which stays. Safe to repeat: it writes the same bytes again, so nobody may read them meanwhile.
+  virtual void prepare(const std::byte* /*data*/, int64_t /*bytes*/) {}
+  /// The pages behind these bytes are not needed again (they were placed): give them back to the system. What is
+  /// read again must be prepared again; so a tied lm_head, which is the embedding, is not released.
   virtual void release(const std::byte* data, int64_t bytes) = 0;
 };
 
@@ -55,7 +60,8 @@ Model open_gguf(const std::string& path);
 ModelSpec read_gguf_spec(const std::string& path);
 
 /// A model of this shape with seeded pseudo-random weights: every block different, magnitudes scaled so that
-/// activations neither vanish nor explode over the layers. All bytes are really resident.
+/// activations neither vanish nor explode over the layers. Bytes depend on spec and seed alone. A matrix is made
+/// by storage->prepare, before which it reads as zeros.
 Model synthesize_model(const ModelSpec& spec, uint64_t seed);
 /// Writes the same weights as a GGUF v3 with a dummy vocabulary, atomically. `progress` gets (bytes done, all).
 void write_synthetic_gguf(const ModelSpec& spec, uint64_t seed, const std::string& path,

@@ -48,7 +48,8 @@ struct ModelSpec {
 DType main_dtype(const ModelSpec& model);
 /// Bytes of all weights that one decoded token reads: every matrix once, the embedding only where it is tied.
 int64_t weight_bytes_per_token(const ModelSpec& model);
-/// Sets model.fingerprint from everything else, mixed with `salt` (e.g. a hash of the file's tensor table).
+/// Sets model.fingerprint (16 hex digits, the same everywhere) from all fields but the name, so that a renamed file
+/// stays the same model, mixed with `salt` (e.g. the bytes of the file's tensor table).
 void set_fingerprint(ModelSpec& model, const std::string& salt);
 
 }  // namespace tandem
