@@ -1,0 +1,119 @@
+#include "tuner/cli.h"
+
+#include <fmt/format.h>
+
+#include <filesystem>
+
+#include "kernels/error.h"
+#include "profiles/profile_yaml.h"
+#include "tuner/plan_yaml.h"
+
+namespace tandem {
+namespace {
+
+std::string dtype_names() {
+  std::string names;
+  for (const DTypeInfo& d : kDTypes) names += (names.empty() ? "" : ", ") + std::string(d.name);
+  return names;
+}
+
+}  // namespace
+
+CLI::Option* add_model_options(CLI::App& app, ModelArgs& args) {
+  std::string shapes;
+  for (const std::string& shape : shape_names()) shapes += (shapes.empty() ? "" : ", ") + shape;
+  app.add_option("--dtype", args.dtype,
+                 "element type of a shape's weights: " + dtype_names() +
+                     " (default: a file's own, q4_0 for a shape)");
+  app.add_option("--seed", args.seed, "seed of a shape's pseudo-random weights")
+      ->capture_default_str();
+  return app.add_option("--model", args.model,
+                        "GGUF file, shape file (config.json keys in YAML), or one of " + shapes);
+}
+
+ModelSource model_source(const ModelArgs& args) {
+  ModelSource source{.model = args.model, .dtype = {}, .seed = args.seed};
+  if (!args.dtype.empty()) source.dtype = parse_dtype_option("--dtype", args.dtype);
+  return source;
+}
+
+CLI::Option* add_machine_options(CLI::App& app, MachineArgs& args) {
+  app.add_option("--set", args.overrides,
+                 "change a figure of the profile, e.g. units.cpu0.dram_read_per_s.median=80e9; "
+                 "repeatable")
+      ->allow_extra_args(false);
+  return app.add_option("--machine", args.machine, "profile that `tandem profile` wrote")
+      ->capture_default_str();
+}
+
+MachineProfile open_machine(const MachineArgs& args) {
+  if (!std::filesystem::exists(args.machine))
+    throw Error(fmt::format("{}: no such profile: write one with `tandem profile -o {}`",
+                            args.machine, args.machine));
+  return read_profile(args.machine, args.overrides);
+}
+
+void add_output_options(CLI::App& app, OutputArgs& args) {
+  app.add_flag("--json", args.json, "print the figures as JSON (seconds, bytes, flop)");
+  app.add_flag("--quiet", args.quiet, "show no progress");
+}
+
+DType parse_dtype_option(const std::string& option, const std::string& text) {
+  if (const auto dtype = parse_dtype(text)) return *dtype;
+  throw Error(
+      fmt::format("{}: unknown dtype '{}', expected one of {}", option, text, dtype_names()));
+}
+
+DType parse_kv_dtype(const std::string& text) {
+  const auto dtype = parse_dtype(text);
+  if (dtype == DType::kF16 || dtype == DType::kF32) return *dtype;
+  throw Error(fmt::format("--kv: '{}' is no dtype of a KV cache, expected f16 or f32", text));
+}
+
+ModelSource source_of_plan(const std::string& plan_path, const ModelArgs& args) {
+  if (!args.model.empty()) return model_source(args);
+  const Plan plan = read_plan_header(plan_path);
+  ModelSource source = model_source(args);
+  source.model = plan.model_source;
+  if (!source.dtype) source.dtype = parse_dtype_option(plan_path, plan.model_dtype);
+  return source;
+}
+
+void print_json(const Json& json) { fmt::print("{}\n", json.dump(2)); }
+
+Json to_json(const Figure& figure) {
+  return {{"median", figure.median}, {"spread", figure.spread}};
+}
+
+Json to_json(const Rate& rate) {
+  return {{"per_s", rate.per_s}, {"low", rate.low}, {"high", rate.high}};
+}
+
+Json to_json(const Prediction& prediction) {
+  return {{"decode_tokens_per_s", to_json(prediction.decode_tokens_per_s)},
+          {"prefill_tokens_per_s", to_json(prediction.prefill_tokens_per_s)},
+          {"lower_bound_s", prediction.lower_bound_s},
+          {"gap", prediction.gap}};
+}
+
+Json to_json(const Ledger& ledger, const std::vector<std::string>& units) {
+  Json unit_times = Json::object();
+  for (int i = 0; i < ledger.num_units; ++i)
+    unit_times[units[static_cast<size_t>(i)]] = {{"busy_s", ledger.busy_s(i)},
+                                                 {"utilisation", ledger.utilisation(i)}};
+  Json stages = Json::array();
+  for (const LedgerEntry& entry : ledger.entries)
+    stages.push_back({{"stage", name(entry.stage)},
+                      {"unit", units[static_cast<size_t>(entry.unit)]},
+                      {"tasks", entry.tasks},
+                      {"busy_s", entry.busy_s},
+                      {"bytes", entry.bytes},
+                      {"flops", entry.flops}});
+  return {{"steps", ledger.steps},
+          {"makespan_s", ledger.makespan_s},
+          {"sync_share", ledger.sync_share()},
+          {"units", std::move(unit_times)},
+          {"stages", std::move(stages)}};
+}
+
+}  // namespace tandem
