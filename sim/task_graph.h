@@ -42,7 +42,7 @@ struct Task {
   int layer = -1;                ///< -1 outside layers
   int unit = 0;                  ///< index in Plan::units
   Range range;                   ///< columns; kv heads for attention and merge; rows for embed; layers for commit
-  int part = -1;                 ///< attention: index in LayerPlan::attention; merge: first part merged
+  int part = -1;                 ///< attention: index in LayerPlan::attention; merge: part with the first positions
   int64_t tokens = 1;            ///< rows of input (lm_head: logits rows)
   std::array<MatrixWork, 3> matrices{};  ///< linear stages; the used ones come first
   int num_matrices = 0;
@@ -61,7 +61,10 @@ struct TaskGraph {
   std::vector<Task> tasks;
 };
 
-/// The only place that says what work a plan means. The plan must have passed check_plan for this model.
+/// The only place that says what work a plan means. The plan must have passed check_plan for this model; Error where
+/// the step is not one, or no phase of the plan holds it. Attention parts without work in this step make no task; a part
+/// makes one task per run of heads that the same parts work on. A merge depends on exactly the tasks whose states
+/// it merges, in ascending order of position. Without logits rows, commit follows the last layer.
 TaskGraph lower(const ModelSpec& model, const Plan& plan, const Step& step);
 
 struct Span {
