@@ -6,6 +6,7 @@
 
 #include "kernels/error.h"
 #include "profiles/profile_yaml.h"
+#include "tuner/interrupt.h"
 #include "tuner/plan_yaml.h"
 
 namespace tandem {
@@ -77,6 +78,21 @@ ModelSource source_of_plan(const std::string& plan_path, const ModelArgs& args) 
   source.model = plan.model_source;
   if (!source.dtype) source.dtype = parse_dtype_option(plan_path, plan.model_dtype);
   return source;
+}
+
+void check_context(const ModelSpec& model, int64_t context, int64_t tokens) {
+  if (tokens > model.max_context || context > model.max_context - tokens)
+    throw Error(fmt::format("{} tokens at context {} pass the {} positions of {}", tokens, context,
+                            model.max_context, model.name));
+}
+
+void prepare_output(const std::string& path) {
+  const std::filesystem::path folder = std::filesystem::absolute(path).parent_path();
+  if (!std::filesystem::is_directory(folder))
+    throw Error(fmt::format("{}: there is no folder {}", path, folder.string()));
+  if (std::filesystem::is_directory(path))
+    throw Error(fmt::format("{}: is a folder, expected a file name", path));
+  remove_on_interrupt(path);
 }
 
 void print_json(const Json& json) { fmt::print("{}\n", json.dump(2)); }

@@ -55,6 +55,14 @@ DType parse_kv_dtype(const std::string& text);
 /// The model a plan was made for, unless `args` names another; --dtype and --seed win likewise.
 ModelSource source_of_plan(const std::string& plan_path, const ModelArgs& args);
 
+/// Error where a step of `tokens` tokens at `context` passes the positions that the model was made
+/// for.
+void check_context(const ModelSpec& model, int64_t context, int64_t tokens);
+
+/// To be called before the work: Error where the folder of an output is missing, rather than after
+/// minutes of work; and from here on Ctrl-C removes the output's temporary file.
+void prepare_output(const std::string& path);
+
 /// Pretty-printed on stdout, with a newline.
 void print_json(const Json& json);
 Json to_json(const Figure& figure);  ///< {median, spread}
