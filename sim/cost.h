@@ -1,39 +1,89 @@
-// What one task costs on one unit of a measured machine, alone.
+// What one task costs on one unit of a measured machine, alone, and what units running at once do
+// to each other.
 #pragma once
 
+#include <array>
+#include <cstdint>
+#include <vector>
+
 #include "profiles/machine_profile.h"
+#include "sim/curve_family.h"
 #include "sim/model_spec.h"
 #include "sim/task_graph.h"
 
 namespace tandem {
 
 struct TaskCost {
-  double seconds = 0;           ///< alone on its unit
-  double spread = 0;            ///< relative interquartile range of the figures behind it
-  double memory_bytes = 0;      ///< demand on the unit's memory over `seconds`; 0 = cache-resident
-  bool extrapolated = false;    ///< outside what was measured
+  double seconds = 0;         ///< alone on its unit
+  double spread = 0;          ///< relative interquartile range of the figures behind it
+  double memory_bytes = 0;    ///< demand on the unit's memory over `seconds`; 0 = cache-resident
+  bool extrapolated = false;  ///< outside what was measured
 };
 
 /// Prices tasks of one model on one machine. Unit i of a plan is `units[i]` of the profile by name.
+/// What a profile has no curve for is priced as a read of its bytes at the unit's bandwidth, and
+/// counts as extrapolated.
 class CostModel {
  public:
-  /// Error where the plan names a unit the profile lacks. A dtype that was not measured is priced from the nearest
-  /// measured one by bytes and reported by unmeasured().
+  /// Error where the plan names a unit the profile lacks. A dtype that was not measured is priced
+  /// from the nearest measured one by bytes and reported by unmeasured(). The plan has passed check_plan; `machine` must outlive
+  /// the cost model.
   CostModel(const ModelSpec& model, const MachineProfile& machine, const Plan& plan);
 
   TaskCost cost(const Task& task) const;
-  /// One-way hand-off from unit a to unit b (0 within a unit).
+  /// One-way hand-off from unit a to unit b (0 within a unit). A link that was not measured costs
+  /// what its opposite does, or else the slowest one measured.
   double handoff_s(int from, int to) const;
-  /// Bytes/s that the units of `active` (bit i = unit i) can draw together from the memory they share.
+  /// Bytes/s that the units of `active` (bit i = unit i) can draw together from the memory they
+  /// share: measured for that set, or for the smallest set that holds it, or else the sum of what
+  /// each draws alone.
   double capacity_per_s(uint64_t active_mask) const;
-  int memory_of(int unit) const;   ///< index of its memory
+  /// Time over time alone that units of `active` need for compute-bound work when they run at once:
+  /// measured for that set, or else the largest of the sets within it, or 1.
+  double compute_slowdown(uint64_t active_mask) const;
+  int memory_of(int unit) const { return units_[static_cast<size_t>(unit)].memory; }
   /// Dtypes of the model that the profile has no curve for.
-  std::vector<DType> unmeasured() const;
-  /// Whether the weights that a unit reads every step stay in its last-level cache.
-  bool cache_resident(int unit) const;
+  std::vector<DType> unmeasured() const { return unmeasured_; }
+  /// Whether the weights, keys and values that the units of its memory read in a decode step of the
+  /// plan's workload stay in the last-level cache.
+  bool cache_resident(int unit) const { return units_[static_cast<size_t>(unit)].resident; }
 
  private:
-  // (helper fills in)
+  struct UnitCost {
+    const UnitProfile* profile = nullptr;
+    int memory = 0;
+    bool resident = false;
+    std::array<CurveFamily, kDTypes.size()> linear;      ///< by dtype; axis tokens
+    std::array<const Curve*, kDTypes.size()> prepare{};  ///< by dtype; null = not measured
+    CurveFamily attention;       ///< axis rows, of the nearest head_dim and group
+    double attention_scale = 1;  ///< bytes of a position over those of the curves
+  };
+  struct ContentionSet {
+    uint64_t mask = 0;
+    double total_per_s = 0;
+    double compute_slowdown = 1;
+  };
+
+  void find_units(const MachineProfile& machine, const Plan& plan);
+  void find_residents(const MachineProfile& machine, const ModelSpec& model, const Plan& plan);
+  void find_links(const MachineProfile& machine, const Plan& plan);
+  void find_contention(const MachineProfile& machine, const Plan& plan);
+  void find_linear(UnitCost& unit);
+  void find_attention(UnitCost& unit, DType kv_dtype);
+  void find_unmeasured(const ModelSpec& model);
+
+  TaskCost linear(const UnitCost& unit, const Task& task) const;
+  TaskCost attention(const UnitCost& unit, const Task& task) const;
+  /// Reading `bytes` once, for want of a curve.
+  static CurveValue roofline(const UnitCost& unit, double bytes);
+
+  int64_t hidden_size_;
+  int64_t head_dim_;
+  int64_t group_;
+  std::vector<UnitCost> units_;
+  std::vector<double> handoff_s_;  ///< [units x units]
+  std::vector<ContentionSet> contention_;
+  std::vector<DType> unmeasured_;
 };
 
 }  // namespace tandem

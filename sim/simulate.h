@@ -6,13 +6,18 @@
 
 namespace tandem {
 
-/// Runs the graph in virtual time. A unit does its tasks in graph order, each as soon as the tasks it depends on have
-/// ended and their flags have crossed. Tasks that read one memory at once share its measured capacity max-min fairly.
-/// Ties are broken by task id.
+/// Runs the graph in virtual time. A unit does its tasks in graph order, each as soon as the tasks
+/// it depends on have ended and their flags have crossed. Tasks that read one memory at once share
+/// its measured capacity max-min fairly. Tasks that end at one time end together, so no order of
+/// equals can matter.
 Timeline simulate(const TaskGraph& graph, const CostModel& cost);
 
-/// Standard interval of a makespan from the spreads of its tasks' figures: 90 %.
-struct Interval { double low_s = 0, high_s = 0; };
+struct Interval {
+  double low_s = 0;
+  double high_s = 0;
+};
+/// 90 % interval of a makespan from the spreads of the figures on its critical path, at least 2 %
+/// to either side.
 Interval interval_90(const TaskGraph& graph, const CostModel& cost, const Timeline& timeline);
 
 }  // namespace tandem

@@ -1,0 +1,162 @@
+#include "sim/cost.h"
+
+#include <algorithm>
+#include <bit>
+#include <limits>
+
+namespace tandem {
+namespace {
+
+/// Sums figures whose errors go together: spreads weigh by their time.
+class CostSum {
+ public:
+  void add(const CurveValue& value) {
+    cost_.seconds += value.y;
+    spread_s_ += value.y * value.spread;
+    cost_.extrapolated = cost_.extrapolated || value.extrapolated;
+  }
+  TaskCost with_demand(double memory_bytes) const {
+    TaskCost cost = cost_;
+    cost.spread = cost.seconds > 0 ? spread_s_ / cost.seconds : 0;
+    cost.memory_bytes = memory_bytes;
+    return cost;
+  }
+
+ private:
+  TaskCost cost_;
+  double spread_s_ = 0;
+};
+
+CurveValue read(const Figure& bytes_per_s, double bytes) {
+  return {.y = bytes / bytes_per_s.median, .spread = bytes_per_s.spread, .extrapolated = false};
+}
+
+/// A stage between units' buffers, which lie in cache: its curve, or a read of its bytes.
+TaskCost in_cache(const UnitProfile& profile, const Curve& curve, double x, double times,
+                  double bytes) {
+  CurveValue value = curve.empty() ? read(profile.dram_read_per_s, bytes) : curve.at(x);
+  if (curve.empty())
+    value.extrapolated = true;
+  else
+    value.y *= times;
+  CostSum sum;
+  sum.add(value);
+  return sum.with_demand(0);
+}
+
+/// Bytes of the task's matrices of one dtype; 0 where an earlier matrix has it too.
+int64_t bytes_of_new_dtype(const Task& task, int matrix) {
+  const DType dtype = task.matrices[static_cast<size_t>(matrix)].dtype;
+  int64_t bytes = 0;
+  for (int i = 0; i < task.num_matrices; ++i) {
+    const MatrixWork& work = task.matrices[static_cast<size_t>(i)];
+    if (work.dtype != dtype) continue;
+    if (i < matrix) return 0;
+    bytes += work.bytes();
+  }
+  return bytes;
+}
+
+}  // namespace
+
+TaskCost CostModel::cost(const Task& task) const {
+  const UnitCost& unit = units_[static_cast<size_t>(task.unit)];
+  const UnitProfile& profile = *unit.profile;
+  switch (task.stage) {
+    case Stage::kEmbed: {
+      // Rows are dequantised to float: the write is what costs.
+      CostSum sum;
+      sum.add(read(profile.dram_read_per_s,
+                   static_cast<double>(task.tokens * hidden_size_) * sizeof(float)));
+      return sum.with_demand(task.bytes);
+    }
+    case Stage::kAttention:
+      return attention(unit, task);
+    case Stage::kMerge:
+      return in_cache(profile, profile.merge, task.bytes / sizeof(float), 1, task.bytes);
+    case Stage::kSample:
+      return in_cache(profile, profile.argmax, static_cast<double>(task.range.size()),
+                      static_cast<double>(task.tokens), task.bytes);
+    case Stage::kCommit:
+      return in_cache(profile, profile.commit, task.bytes, 1, task.bytes);
+    case Stage::kQkv:
+    case Stage::kOut:
+    case Stage::kGateUp:
+    case Stage::kDown:
+    case Stage::kLmHead:
+      break;
+  }
+  return linear(unit, task);
+}
+
+/// Matrices of one dtype are one kernel over their bytes: a stage forks and joins once.
+TaskCost CostModel::linear(const UnitCost& unit, const Task& task) const {
+  CostSum sum;
+  for (int i = 0; i < task.num_matrices; ++i) {
+    const int64_t bytes = bytes_of_new_dtype(task, i);
+    if (bytes == 0) continue;
+    const MatrixWork& work = task.matrices[static_cast<size_t>(i)];
+    const size_t slot = static_cast<size_t>(work.dtype);
+    if (unit.prepare[slot])
+      sum.add(unit.prepare[slot]->at(static_cast<double>(task.tokens * work.k)));
+    const CurveFamily& curves = unit.linear[slot];
+    sum.add(curves.empty()
+                ? roofline(unit, static_cast<double>(bytes))
+                : curves.at(static_cast<double>(task.tokens), static_cast<double>(bytes)));
+  }
+  return sum.with_demand(unit.resident ? 0 : task.bytes);
+}
+
+TaskCost CostModel::attention(const UnitCost& unit, const Task& task) const {
+  CostSum sum;
+  if (unit.attention.empty()) {
+    sum.add(roofline(unit, task.bytes));
+  } else {
+    CurveValue value = unit.attention.at(static_cast<double>(group_ * task.tokens),
+                                         static_cast<double>(task.kv_heads) * task.positions);
+    value.y *= unit.attention_scale;
+    sum.add(value);
+  }
+  return sum.with_demand(unit.resident ? 0 : task.bytes);
+}
+
+CurveValue CostModel::roofline(const UnitCost& unit, double bytes) {
+  const UnitProfile& profile = *unit.profile;
+  CurveValue value =
+      read(unit.resident ? profile.cache_read_per_s : profile.dram_read_per_s, bytes);
+  value.extrapolated = true;
+  return value;
+}
+
+double CostModel::handoff_s(int from, int to) const {
+  return handoff_s_[static_cast<size_t>(from) * units_.size() + static_cast<size_t>(to)];
+}
+
+double CostModel::capacity_per_s(uint64_t active_mask) const {
+  double sum = 0, largest = 0;
+  for (size_t i = 0; i < units_.size(); ++i) {
+    if (!(active_mask >> i & 1)) continue;
+    const double alone = units_[i].profile->dram_read_per_s.median;
+    sum += alone;
+    largest = std::max(largest, alone);
+  }
+  double total = sum;
+  int smallest = std::numeric_limits<int>::max();
+  for (const ContentionSet& set : contention_) {
+    if ((set.mask & active_mask) != active_mask || std::popcount(set.mask) >= smallest) continue;
+    smallest = std::popcount(set.mask);
+    total = std::min(sum, set.total_per_s);
+  }
+  return std::max(total, largest);
+}
+
+double CostModel::compute_slowdown(uint64_t active_mask) const {
+  double largest = 1;
+  for (const ContentionSet& set : contention_) {
+    if (set.mask == active_mask) return std::max(1.0, set.compute_slowdown);
+    if ((set.mask & active_mask) == set.mask) largest = std::max(largest, set.compute_slowdown);
+  }
+  return largest;
+}
+
+}  // namespace tandem

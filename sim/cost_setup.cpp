@@ -1,0 +1,192 @@
+// CostModel's constructor: finds, once, what a plan's tasks will be priced from.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+#include <string_view>
+#include <tuple>
+
+#include "kernels/error.h"
+#include "sim/cost.h"
+
+namespace tandem {
+namespace {
+
+/// A working set above this share of the last-level cache is partly evicted between two steps.
+constexpr double kResidentShare = 0.7;
+
+double log_distance(double a, double b) { return std::abs(std::log(a / b)); }
+
+double bytes_per_element(DType dtype) {
+  return static_cast<double>(info(dtype).block_bytes) / static_cast<double>(info(dtype).block_size);
+}
+
+int64_t last_level_cache_bytes(const Machine& machine) {
+  const auto last =
+      std::max_element(machine.caches.begin(), machine.caches.end(),
+                       [](const CacheLevel& a, const CacheLevel& b) { return a.level < b.level; });
+  return last == machine.caches.end() ? 0 : last->bytes;
+}
+
+/// The decode step that the plan was made for, moved to where the first phase reaches.
+Step workload_step(const Plan& plan) {
+  const Phase& phase = plan.phases.front();
+  const auto within = [](int64_t value, Range range) {
+    return std::clamp(value, range.begin, range.end - 1);
+  };
+  return {.tokens = within(plan.workload.tokens, phase.tokens),
+          .context = within(plan.workload.context, phase.context),
+          .logits_rows = 1,
+          .parents = {}};
+}
+
+/// -1 where the plan has no such unit.
+int index_of(const std::vector<std::string>& units, std::string_view name) {
+  const auto found = std::find(units.begin(), units.end(), name);
+  return found == units.end() ? -1 : static_cast<int>(found - units.begin());
+}
+
+}  // namespace
+
+CostModel::CostModel(const ModelSpec& model, const MachineProfile& machine, const Plan& plan)
+    : hidden_size_(model.hidden_size), head_dim_(model.head_dim), group_(model.group()) {
+  find_units(machine, plan);
+  find_residents(machine, model, plan);
+  find_links(machine, plan);
+  find_contention(machine, plan);
+  for (UnitCost& unit : units_) {
+    find_linear(unit);
+    find_attention(unit, plan.kv_dtype);
+  }
+  find_unmeasured(model);
+}
+
+void CostModel::find_units(const MachineProfile& machine, const Plan& plan) {
+  std::vector<std::string> memories;
+  for (const std::string& name : plan.units) {
+    const auto found =
+        std::find_if(machine.units.begin(), machine.units.end(),
+                     [&](const UnitProfile& profile) { return profile.unit.name == name; });
+    if (found == machine.units.end()) {
+      std::string known;
+      for (const UnitProfile& profile : machine.units)
+        known += (known.empty() ? "" : ", ") + profile.unit.name;
+      throw Error(fmt::format("plan: unit {} is not one of machine {}: {}", name,
+                              machine.machine.name, known));
+    }
+    int memory = index_of(memories, found->unit.memory);
+    if (memory < 0) {
+      memory = static_cast<int>(memories.size());
+      memories.push_back(found->unit.memory);
+    }
+    units_.emplace_back().profile = &*found;
+    units_.back().memory = memory;
+  }
+}
+
+void CostModel::find_residents(const MachineProfile& machine, const ModelSpec& model,
+                               const Plan& plan) {
+  std::vector<double> bytes_of_memory(units_.size());
+  for (const Task& task : lower(model, plan, workload_step(plan)).tasks)
+    if (task.num_matrices > 0 || task.stage == Stage::kAttention)
+      bytes_of_memory[static_cast<size_t>(memory_of(task.unit))] += task.bytes;
+  const double limit =
+      kResidentShare * static_cast<double>(last_level_cache_bytes(machine.machine));
+  for (UnitCost& unit : units_)
+    unit.resident = bytes_of_memory[static_cast<size_t>(unit.memory)] < limit;
+}
+
+void CostModel::find_links(const MachineProfile& machine, const Plan& plan) {
+  const size_t n = units_.size();
+  double slowest = 0;
+  for (const Link& link : machine.links) slowest = std::max(slowest, link.latency_s.median);
+  const auto measured = [&](size_t from, size_t to) {
+    const auto found =
+        std::find_if(machine.links.begin(), machine.links.end(), [&](const Link& link) {
+          return link.from == plan.units[from] && link.to == plan.units[to];
+        });
+    return found == machine.links.end() ? -1.0 : found->latency_s.median;
+  };
+  handoff_s_.assign(n * n, 0.0);
+  for (size_t from = 0; from < n; ++from)
+    for (size_t to = 0; to < n; ++to) {
+      if (from == to) continue;
+      double seconds = measured(from, to);
+      if (seconds < 0) seconds = measured(to, from);
+      handoff_s_[from * n + to] = seconds < 0 ? slowest : seconds;
+    }
+}
+
+void CostModel::find_contention(const MachineProfile& machine, const Plan& plan) {
+  for (const Contention& measured : machine.contention) {
+    uint64_t mask = 0;
+    bool all_known = true;
+    for (const std::string& name : measured.units) {
+      const int unit = index_of(plan.units, name);
+      all_known = all_known && unit >= 0;
+      if (unit >= 0) mask |= uint64_t{1} << unit;
+    }
+    if (all_known)
+      contention_.push_back({mask, measured.total_per_s.median, measured.compute_slowdown.median});
+  }
+}
+
+void CostModel::find_linear(UnitCost& unit) {
+  for (const DTypeInfo& wanted : kDTypes) {
+    const auto distance = [&](DType dtype) {
+      // The dtype itself comes before others of its size.
+      return std::tuple(dtype != wanted.dtype,
+                        log_distance(bytes_per_element(dtype), bytes_per_element(wanted.dtype)));
+    };
+    const auto nearer = [&](const auto& a, const auto& b) {
+      return distance(a.dtype) < distance(b.dtype);
+    };
+    const size_t slot = static_cast<size_t>(wanted.dtype);
+    const std::vector<LinearCurve>& curves = unit.profile->linear;
+    const auto nearest = std::min_element(curves.begin(), curves.end(), nearer);
+    for (const LinearCurve& curve : curves) {
+      if (curve.dtype != nearest->dtype) continue;
+      const bool cache = (unit.resident && !curve.from_cache.empty()) || curve.from_dram.empty();
+      unit.linear[slot].add(static_cast<double>(curve.tokens),
+                            cache ? curve.from_cache : curve.from_dram);
+    }
+    const std::vector<PrepareCurve>& prepares = unit.profile->prepare;
+    const auto prepare = std::min_element(prepares.begin(), prepares.end(), nearer);
+    if (prepare != prepares.end()) unit.prepare[slot] = &prepare->seconds;
+  }
+}
+
+void CostModel::find_attention(UnitCost& unit, DType kv_dtype) {
+  const auto distance = [&](const AttentionCurve& curve) {
+    return std::tuple(
+        curve.kv_dtype != kv_dtype,
+        log_distance(static_cast<double>(curve.head_dim), static_cast<double>(head_dim_)) +
+            log_distance(static_cast<double>(curve.group), static_cast<double>(group_)));
+  };
+  const std::vector<AttentionCurve>& curves = unit.profile->attention;
+  const auto nearest = std::min_element(
+      curves.begin(), curves.end(), [&](auto& a, auto& b) { return distance(a) < distance(b); });
+  if (nearest == curves.end()) return;
+  for (const AttentionCurve& curve : curves)
+    if (curve.kv_dtype == nearest->kv_dtype && curve.head_dim == nearest->head_dim &&
+        curve.group == nearest->group)
+      unit.attention.add(static_cast<double>(curve.group * curve.tokens), curve.seconds);
+  unit.attention_scale = static_cast<double>(row_bytes(kv_dtype, head_dim_)) /
+                         static_cast<double>(row_bytes(nearest->kv_dtype, nearest->head_dim));
+}
+
+void CostModel::find_unmeasured(const ModelSpec& model) {
+  std::set<DType> used{model.lm_head};
+  for (const LayerDTypes& layer : model.layers)
+    used.insert({layer.q, layer.k, layer.v, layer.out, layer.gate, layer.up, layer.down});
+  for (const DType dtype : used) {
+    const auto measures = [&](const UnitCost& unit) {
+      return std::any_of(unit.profile->linear.begin(), unit.profile->linear.end(),
+                         [&](const LinearCurve& curve) { return curve.dtype == dtype; });
+    };
+    if (!std::all_of(units_.begin(), units_.end(), measures)) unmeasured_.push_back(dtype);
+  }
+}
+
+}  // namespace tandem

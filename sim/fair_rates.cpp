@@ -1,0 +1,61 @@
+#include "sim/fair_rates.h"
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+
+namespace tandem {
+namespace {
+
+uint64_t bit(int unit) { return uint64_t{1} << unit; }
+
+/// The level at which demands, cut to it, add up to the capacity; `demands` exceed it together and
+/// are sorted here.
+double fair_level(std::span<double> demands, double capacity) {
+  std::sort(demands.begin(), demands.end());
+  size_t left = demands.size();
+  for (const double demand : demands) {
+    const double share = capacity / static_cast<double>(left);
+    if (demand > share) return share;
+    capacity -= demand;
+    --left;
+  }
+  return demands.back();
+}
+
+void share_memory(const CostModel& cost, std::span<Running> running, int memory) {
+  const auto draws = [&](const Running& task) {
+    return task.demand_per_s > 0 && cost.memory_of(task.unit) == memory;
+  };
+  std::array<double, 64> demands{};
+  size_t count = 0;
+  uint64_t mask = 0;
+  double sum = 0;
+  for (const Running& task : running) {
+    if (!draws(task)) continue;
+    demands[count++] = task.demand_per_s * task.rate;
+    sum += task.demand_per_s * task.rate;
+    mask |= bit(task.unit);
+  }
+  if (count < 2) return;
+  const double capacity = cost.capacity_per_s(mask);
+  if (sum <= capacity) return;
+  const double level = fair_level(std::span(demands).first(count), capacity);
+  for (Running& task : running)
+    if (draws(task)) task.rate = std::min(task.rate, level / task.demand_per_s);
+}
+
+}  // namespace
+
+void share_rates(const CostModel& cost, std::span<Running> running) {
+  uint64_t active = 0, memories = 0;
+  for (const Running& task : running) {
+    active |= bit(task.unit);
+    memories |= bit(cost.memory_of(task.unit));
+  }
+  const double slowdown = running.size() < 2 ? 1 : cost.compute_slowdown(active);
+  for (Running& task : running) task.rate = 1 / slowdown;
+  for (int memory = 0; memories >> memory; ++memory) share_memory(cost, running, memory);
+}
+
+}  // namespace tandem

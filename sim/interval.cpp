@@ -1,0 +1,68 @@
+// interval_90: how far a makespan may lie off, from the spreads of the figures on its critical
+// path.
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <tuple>
+
+#include "sim/simulate.h"
+
+namespace tandem {
+namespace {
+
+/// Interquartile range and 90 % half-width of a normal distribution, in standard deviations.
+constexpr double kIqrSigmas = 1.349;
+constexpr double k90Sigmas = 1.645;
+/// Figures are never better known than this: medians of runs minutes apart differ by as much.
+constexpr double kSmallestHalfWidth = 0.02;
+
+/// What held up the start of `task`: the dependency, or the task before it on its unit, that let it
+/// go last; -1 = none.
+int predecessor(const Task& task, int previous_on_unit, const CostModel& cost,
+                const Timeline& timeline) {
+  int latest = previous_on_unit;
+  const auto release_s = [&](int id) {
+    const Span& span = timeline.spans[static_cast<size_t>(id)];
+    return span.end_s + cost.handoff_s(span.unit, task.unit);
+  };
+  for (const int dep : task.deps)
+    if (latest < 0 || release_s(dep) > release_s(latest)) latest = dep;
+  return latest;
+}
+
+/// Ids of a chain of tasks that makes up the makespan, last first.
+std::vector<int> critical_path(const TaskGraph& graph, const CostModel& cost,
+                               const Timeline& timeline) {
+  std::vector<int> last_on_unit(static_cast<size_t>(graph.num_units), -1);
+  std::vector<int> predecessors;
+  int task = -1;
+  for (const Task& t : graph.tasks) {
+    int& last = last_on_unit[static_cast<size_t>(t.unit)];
+    predecessors.push_back(predecessor(t, last, cost, timeline));
+    last = t.id;
+    if (timeline.spans[static_cast<size_t>(t.id)].end_s == timeline.makespan_s) task = t.id;
+  }
+  std::vector<int> path;
+  for (; task >= 0; task = predecessors[static_cast<size_t>(task)]) path.push_back(task);
+  return path;
+}
+
+}  // namespace
+
+Interval interval_90(const TaskGraph& graph, const CostModel& cost, const Timeline& timeline) {
+  // Tasks priced from the same curves err together, others independently of each other.
+  std::map<std::tuple<Stage, DType, int>, double> iqr_s;
+  for (const int id : critical_path(graph, cost, timeline)) {
+    const Task& task = graph.tasks[static_cast<size_t>(id)];
+    const Span& span = timeline.spans[static_cast<size_t>(id)];
+    iqr_s[{task.stage, task.matrices[0].dtype, task.unit}] +=
+        (span.end_s - span.start_s) * cost.cost(task).spread;
+  }
+  double variance = 0;
+  for (const auto& [family, iqr] : iqr_s) variance += (iqr / kIqrSigmas) * (iqr / kIqrSigmas);
+  const double half =
+      std::max(k90Sigmas * std::sqrt(variance), kSmallestHalfWidth * timeline.makespan_s);
+  return {std::max(0.0, timeline.makespan_s - half), timeline.makespan_s + half};
+}
+
+}  // namespace tandem

@@ -1,0 +1,128 @@
+#include "sim/simulate.h"
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+#include <vector>
+
+#include "sim/fair_rates.h"
+
+namespace tandem {
+namespace {
+
+constexpr double kNever = std::numeric_limits<double>::infinity();
+/// Work below this share of a task is rounding of the clock, not work.
+constexpr double kRounding = 1e-12;
+
+class Simulation {
+ public:
+  Simulation(const TaskGraph& graph, const CostModel& cost)
+      : graph_(graph), cost_(cost), queues_(static_cast<size_t>(graph.num_units)) {
+    timeline_.spans.resize(graph.tasks.size());
+    ended_.resize(graph.tasks.size());
+    for (const Task& task : graph.tasks)
+      queues_[static_cast<size_t>(task.unit)].tasks.push_back(task.id);
+  }
+
+  Timeline run() && {
+    while (true) {
+      const double next_start = start_ready_tasks();
+      share_rates(cost_, running_);
+      const double next = std::min(next_start, next_end());
+      if (next == kNever) break;
+      advance(next);
+    }
+    timeline_.makespan_s = now_;
+    return std::move(timeline_);
+  }
+
+ private:
+  struct Queue {
+    std::vector<int> tasks;
+    size_t next = 0;
+    bool busy = false;
+  };
+  /// What running_ does not say of the same task.
+  struct Work {
+    int task = 0;
+    double seconds = 0;  ///< alone
+    double left_s = 0;   ///< of them
+  };
+
+  /// Starts what can start now; when the next of the others could, or kNever.
+  double start_ready_tasks() {
+    double next = kNever;
+    for (Queue& queue : queues_) {
+      if (queue.busy || queue.next == queue.tasks.size()) continue;
+      const int id = queue.tasks[queue.next];
+      const double ready = ready_s(graph_.tasks[static_cast<size_t>(id)]);
+      if (ready > now_) {
+        next = std::min(next, ready);
+        continue;
+      }
+      start(graph_.tasks[static_cast<size_t>(id)]);
+      queue.busy = true;
+      ++queue.next;
+    }
+    return next;
+  }
+
+  /// When the flags of all its dependencies have crossed; kNever while one of them is not done.
+  double ready_s(const Task& task) const {
+    double ready = 0;
+    for (const int dep : task.deps) {
+      if (!ended_[static_cast<size_t>(dep)]) return kNever;
+      const Span& span = timeline_.spans[static_cast<size_t>(dep)];
+      ready = std::max(ready, span.end_s + cost_.handoff_s(span.unit, task.unit));
+    }
+    return ready;
+  }
+
+  void start(const Task& task) {
+    const TaskCost cost = cost_.cost(task);
+    const double demand = cost.seconds > 0 ? cost.memory_bytes / cost.seconds : 0;
+    timeline_.spans[static_cast<size_t>(task.id)] = {task.id, task.unit, now_, now_};
+    running_.push_back({.unit = task.unit, .demand_per_s = demand});
+    work_.push_back({task.id, cost.seconds, cost.seconds});
+  }
+
+  double next_end() const {
+    double next = kNever;
+    for (size_t i = 0; i < work_.size(); ++i)
+      next = std::min(next, now_ + work_[i].left_s / running_[i].rate);
+    return next;
+  }
+
+  void advance(double to) {
+    for (size_t i = 0; i < work_.size();) {
+      work_[i].left_s -= (to - now_) * running_[i].rate;
+      if (work_[i].left_s > kRounding * work_[i].seconds) {
+        ++i;
+        continue;
+      }
+      timeline_.spans[static_cast<size_t>(work_[i].task)].end_s = to;
+      ended_[static_cast<size_t>(work_[i].task)] = true;
+      queues_[static_cast<size_t>(running_[i].unit)].busy = false;
+      work_.erase(work_.begin() + static_cast<std::ptrdiff_t>(i));
+      running_.erase(running_.begin() + static_cast<std::ptrdiff_t>(i));
+    }
+    now_ = to;
+  }
+
+  const TaskGraph& graph_;
+  const CostModel& cost_;
+  std::vector<Queue> queues_;  ///< per unit
+  std::vector<Running> running_;
+  std::vector<Work> work_;   ///< of running_, in the same order
+  std::vector<char> ended_;  ///< by task
+  double now_ = 0;
+  Timeline timeline_;
+};
+
+}  // namespace
+
+Timeline simulate(const TaskGraph& graph, const CostModel& cost) {
+  return Simulation(graph, cost).run();
+}
+
+}  // namespace tandem
