@@ -1,0 +1,101 @@
+#include "profiles/topology.h"
+
+#include <fmt/format.h>
+#include <sys/utsname.h>
+
+#include <algorithm>
+#include <cctype>
+#include <cmath>
+#include <map>
+
+#include "kernels/kernel_set.h"
+#include "profiles/cgroup.h"
+#include "profiles/hwloc_topology.h"
+
+namespace tandem {
+namespace {
+
+/// "Intel(R) Xeon(R) Gold 6430" becomes "intel-xeon-gold-6430".
+std::string slug(const std::string& text) {
+  std::string result;
+  bool in_brackets = false;
+  for (const char c : text) {
+    in_brackets = c == '(' || (in_brackets && c != ')');
+    if (std::isalnum(static_cast<unsigned char>(c)) && !in_brackets)
+      result += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+    else if (c == ' ' && !result.empty() && result.back() != '-')
+      result += '-';
+  }
+  while (!result.empty() && result.back() == '-') result.pop_back();
+  return result.empty() ? "cpu" : result;
+}
+
+/// A short name for a processor. Cloud providers hide the model name of AMD ("AMD EPYC"), so its
+/// generation is told from family and model (AMD, revision guides of families 17h, 19h, 1Ah).
+std::string short_cpu_name(const HwlocTopology& topology, const std::string& cpu) {
+  const int family = std::atoi(topology.cpu_info("CPUFamilyNumber").c_str());
+  const int model = std::atoi(topology.cpu_info("CPUModelNumber").c_str());
+  if (topology.cpu_info("CPUVendor") != "AuthenticAMD") return slug(cpu);
+  if (family == 0x17) return model >= 0x30 ? "zen2" : "zen1";
+  if (family == 0x19) {
+    const bool zen4 =
+        (model >= 0x10 && model < 0x20) || (model >= 0x60 && model < 0x80) || model >= 0xa0;
+    return zen4 ? "zen4" : "zen3";
+  }
+  return family == 0x1a ? "zen5" : slug(cpu);
+}
+
+/// A group that may use less CPU time than it has CPUs would stall a spinning team, so only as many
+/// CPUs as it can keep busy are used.
+std::vector<int> usable_cpus(const HwlocTopology& topology) {
+  std::vector<int> cpus = topology.allowed_cpus();
+  if (const auto limit = cgroup_cpu_limit()) {
+    const auto busy = static_cast<size_t>(std::max(1.0, std::floor(*limit)));
+    cpus.resize(std::min(cpus.size(), busy));
+  }
+  return cpus;
+}
+
+std::string runnable_isas() {
+  std::string names;
+  for (const KernelSet* set : kernel_sets())
+    names += (names.empty() ? "" : ",") + std::string(set->name);
+  return names;
+}
+
+std::string kernel_release() {
+  utsname system{};
+  return uname(&system) == 0 ? system.release : "";
+}
+
+}  // namespace
+
+Machine detect_machine() {
+  const HwlocTopology topology;
+  Machine machine;
+  machine.cpu = topology.cpu_info("CPUModel");
+  machine.cores = usable_cpus(topology);
+  machine.name = fmt::format("{}-{}c", short_cpu_name(topology, machine.cpu), machine.cores.size());
+  machine.caches = topology.caches(machine.cores);
+  machine.memory_bytes = topology.memory_bytes();
+  if (const auto limit = cgroup_memory_limit())
+    machine.memory_bytes = std::min(machine.memory_bytes, *limit);
+  machine.isas = runnable_isas();
+  machine.kernel = kernel_release();
+  return machine;
+}
+
+std::vector<Unit> default_units(const Machine& machine) {
+  const HwlocTopology topology;
+  // Nodes ascend; within a node the fastest kind comes first.
+  std::map<std::pair<int, int>, std::vector<int>> groups;
+  for (const PhysicalCore& core : topology.physical_cores(machine.cores))
+    groups[{core.numa_node, -core.kind}].push_back(core.cpu);
+  std::vector<Unit> units;
+  for (const auto& [place, cores] : groups)
+    units.push_back({fmt::format("cpu{}", units.size()), UnitKind::kCpu, cores,
+                     std::string(kernel_set("").name), fmt::format("dram{}", place.first)});
+  return units;
+}
+
+}  // namespace tandem
