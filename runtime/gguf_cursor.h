@@ -30,8 +30,10 @@ class GgufCursor {
   /// The next `count` bytes, which are `what`.
   std::span<const std::byte> take(uint64_t count, std::string_view what) {
     if (count > static_cast<uint64_t>(remaining()))
-      fail(position_, fmt::format("{} of {} bytes, expected at most the {} bytes left of the file",
-                                  what, count, remaining()));
+      fail(position_,
+           fmt::format(
+               "{} of {} bytes, but {} bytes are left of the file: it is truncated or corrupt",
+               what, count, remaining()));
     const auto taken = bytes_.subspan(static_cast<size_t>(position_), count);
     position_ += static_cast<int64_t>(count);
     return taken;

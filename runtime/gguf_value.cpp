@@ -2,6 +2,7 @@
 
 #include <limits>
 #include <utility>
+#include <vector>
 
 #include "runtime/gguf_cursor.h"
 
@@ -24,6 +25,9 @@ enum class GgufType : uint32_t {
   kI64,
   kF64
 };
+
+/// Of an array; the longest ones in use, merges of a vocabulary, have some 500 000.
+constexpr uint64_t kMaxElements = uint64_t{1} << 24;
 
 /// An integer of type T as GgufValue keeps it.
 template <typename T>
@@ -89,9 +93,9 @@ GgufValue read_array(GgufCursor& cursor) {
   if (type == GgufType::kArray)
     cursor.fail(byte, "an array of arrays, expected one of plain values");
   const auto count = cursor.number<uint64_t>("array length");
-  if (count > static_cast<uint64_t>(cursor.remaining()))
-    cursor.fail(byte, fmt::format("an array of {} elements, but {} bytes are left of the file",
-                                  count, cursor.remaining()));
+  if (count > kMaxElements)
+    cursor.fail(byte,
+                fmt::format("an array of {} elements, expected at most {}", count, kMaxElements));
   if (type == GgufType::kString)
     return read_elements<std::string>(count, [&] { return std::string(cursor.text("string")); });
   if (is_integer(type))
