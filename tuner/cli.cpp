@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <filesystem>
 
 #include "kernels/error.h"
@@ -71,6 +72,10 @@ DType parse_kv_dtype(const std::string& text) {
   throw Error(fmt::format("--kv: '{}' is no dtype of a KV cache, expected f16 or f32", text));
 }
 
+std::string plan_source(const std::string& model) {
+  return std::filesystem::exists(model) ? std::filesystem::absolute(model).string() : model;
+}
+
 ModelSource source_of_plan(const std::string& plan_path, const ModelArgs& args) {
   if (!args.model.empty()) return model_source(args);
   const Plan plan = read_plan_header(plan_path);
@@ -84,6 +89,13 @@ void check_context(const ModelSpec& model, int64_t context, int64_t tokens) {
   if (tokens > model.max_context || context > model.max_context - tokens)
     throw Error(fmt::format("{} tokens at context {} pass the {} positions of {}", tokens, context,
                             model.max_context, model.name));
+}
+
+Workload default_workload(const ModelSpec& model) {
+  Workload workload;
+  workload.context = std::min(workload.context, model.max_context - workload.tokens);
+  workload.prompt = std::min(workload.prompt, model.max_context);
+  return workload;
 }
 
 void prepare_output(const std::string& path) {

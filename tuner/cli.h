@@ -52,12 +52,18 @@ DType parse_dtype_option(const std::string& option, const std::string& text);
 /// f16 or f32.
 DType parse_kv_dtype(const std::string& text);
 
+/// What a plan records of `--model`: a file's absolute path, so that the plan may be read from
+/// anywhere; a shape's name as it is.
+std::string plan_source(const std::string& model);
 /// The model a plan was made for, unless `args` names another; --dtype and --seed win likewise.
 ModelSource source_of_plan(const std::string& plan_path, const ModelArgs& args);
 
 /// Error where a step of `tokens` tokens at `context` passes the positions that the model was made
 /// for.
 void check_context(const ModelSpec& model, int64_t context, int64_t tokens);
+
+/// The usual workload, cut to the positions that the model was made for.
+Workload default_workload(const ModelSpec& model);
 
 /// To be called before the work: Error where the folder of an output is missing, rather than after
 /// minutes of work; and from here on Ctrl-C removes the output's temporary file.

@@ -1,0 +1,228 @@
+// `tandem plan`: searches the best plan of a model on a machine, and says what it is compared with.
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <memory>
+#include <optional>
+
+#include "kernels/error.h"
+#include "tuner/cli.h"
+#include "tuner/commands.h"
+#include "tuner/plan_yaml.h"
+#include "tuner/search.h"
+
+namespace tandem {
+namespace {
+
+struct Args {
+  ModelArgs model;
+  MachineArgs machine;
+  std::optional<int64_t> context, tokens, prompt;
+  std::string kv = "f16";
+  std::vector<std::string> budgets;
+  std::string units;
+  std::string output = "plan.yaml";
+  OutputArgs out;
+};
+
+void check_unit(const MachineProfile& machine, const std::string& unit, const std::string& where) {
+  std::vector<std::string> known;
+  for (const UnitProfile& profile : machine.units) known.push_back(profile.unit.name);
+  if (std::find(known.begin(), known.end(), unit) == known.end())
+    throw Error(fmt::format("{}: machine {} has no unit '{}', expected one of {}", where,
+                            machine.machine.name, unit, fmt::join(known, ", ")));
+}
+
+/// `cpu0=2GiB`, several of them separated by commas or given one by one.
+std::map<std::string, int64_t> parse_budgets(const std::vector<std::string>& texts,
+                                             const MachineProfile& machine) {
+  std::map<std::string, int64_t> budgets;
+  for (const std::string& text : texts)
+    for (const std::string& piece : split_list(text)) {
+      const size_t equals = piece.find('=');
+      if (equals == std::string::npos)
+        throw Error(fmt::format("--budget: '{}', expected unit=bytes, e.g. cpu0=2GiB", piece));
+      const std::string unit = piece.substr(0, equals);
+      check_unit(machine, unit, "--budget");
+      budgets[unit] = parse_bytes(piece.substr(equals + 1), "--budget " + unit);
+    }
+  return budgets;
+}
+
+/// Error where the model was not made for so many positions.
+Workload workload(const Args& args, const ModelSpec& model) {
+  Workload workload = default_workload(model);
+  workload.context = args.context.value_or(workload.context);
+  workload.tokens = args.tokens.value_or(workload.tokens);
+  workload.prompt = args.prompt.value_or(workload.prompt);
+  check_context(model, workload.context, workload.tokens);
+  check_context(model, 0, workload.prompt);
+  return workload;
+}
+
+SearchOptions search_options(const Args& args, const MachineProfile& machine) {
+  SearchOptions options;
+  options.kv_dtype = parse_kv_dtype(args.kv);
+  options.budget_bytes = parse_budgets(args.budgets, machine);
+  options.units = split_list(args.units);
+  for (const std::string& unit : options.units) check_unit(machine, unit, "--units");
+  return options;
+}
+
+/// What the plan is, beside what it was chosen from: all that the report needs.
+struct Report {
+  SearchResult result;
+  std::vector<UnitMemory> memory;  ///< per unit of the plan
+  std::map<std::string, int64_t> budgets;
+  int64_t machine_memory = 0;
+  std::string path;
+};
+
+double decode_per_s(const Candidate& candidate, const Workload& workload) {
+  return static_cast<double>(workload.tokens) / candidate.decode_step_s;
+}
+
+double prefill_per_s(const Candidate& candidate, const Workload& workload) {
+  return static_cast<double>(workload.prompt) / candidate.prefill_s;
+}
+
+int64_t budget_of(const Report& report, const std::string& unit) {
+  const auto at = report.budgets.find(unit);
+  return at == report.budgets.end() ? report.machine_memory : at->second;
+}
+
+Json report_json(const Report& report) {
+  const Plan& plan = report.result.plan;
+  Json candidates = Json::array(), memory = Json::object();
+  for (const Candidate& c : report.result.candidates)
+    candidates.push_back({{"name", c.name},
+                          {"decode_tokens_per_s", decode_per_s(c, plan.workload)},
+                          {"prefill_tokens_per_s", prefill_per_s(c, plan.workload)},
+                          {"fits", c.fits}});
+  for (size_t i = 0; i < plan.units.size(); ++i)
+    memory[plan.units[i]] = {{"weights", report.memory[i].weights},
+                             {"kv", report.memory[i].kv},
+                             {"workspace", report.memory[i].workspace},
+                             {"budget", budget_of(report, plan.units[i])}};
+  return {{"file", report.path},
+          {"model", plan.model_name},
+          {"dtype", plan.model_dtype},
+          {"machine", plan.machine_name},
+          {"workload",
+           {{"context", plan.workload.context},
+            {"tokens", plan.workload.tokens},
+            {"prompt", plan.workload.prompt}}},
+          {"verdict", report.result.verdict},
+          {"predicted", to_json(plan.predicted.value_or(Prediction{}))},
+          {"candidates", std::move(candidates)},
+          {"memory_bytes", std::move(memory)},
+          {"warnings", report.result.warnings}};
+}
+
+void print_candidates(const Report& report) {
+  const Workload& workload = report.result.plan.workload;
+  Table table({"plan", "decode tok/s", "prefill tok/s", "fits"});
+  for (const Candidate& c : report.result.candidates)
+    table.add({c.name, fmt::format("{:.2f}", decode_per_s(c, workload)),
+               fmt::format("{:.1f}", prefill_per_s(c, workload)), c.fits ? "yes" : "no"});
+  fmt::print("{}", table.text());
+}
+
+void print_memory(const Report& report) {
+  const auto text = [](int64_t bytes) { return format_bytes(static_cast<double>(bytes)); };
+  Table table({"memory", "weights", "KV", "workspace", "together", "budget"});
+  for (size_t i = 0; i < report.memory.size(); ++i) {
+    const UnitMemory& use = report.memory[i];
+    const std::string& unit = report.result.plan.units[i];
+    table.add({unit, text(use.weights), text(use.kv), text(use.workspace),
+               text(use.weights + use.kv + use.workspace), text(budget_of(report, unit))});
+  }
+  fmt::print("{}", table.text());
+}
+
+void print_prediction(const Plan& plan) {
+  if (!plan.predicted) return;
+  const Prediction& predicted = *plan.predicted;
+  fmt::print("decode   {} tokens/s, {} a step at context {}\n",
+             format_rate(predicted.decode_tokens_per_s),
+             plan.workload.tokens == 1 ? "1 token" : fmt::format("{} tokens", plan.workload.tokens),
+             plan.workload.context);
+  fmt::print("prefill  {} tokens/s, a prompt of {} tokens\n",
+             format_rate(predicted.prefill_tokens_per_s), plan.workload.prompt);
+  fmt::print("bound    no plan's step is faster than {}; this one is within {:.2f} % of it\n\n",
+             format_seconds(predicted.lower_bound_s), 100 * predicted.gap);
+}
+
+void print_report(const Report& report) {
+  const Plan& plan = report.result.plan;
+  fmt::print("{} {} on {}\n\n", plan.model_name, plan.model_dtype, plan.machine_name);
+  print_candidates(report);
+  fmt::print("\n{}\n\n", report.result.verdict);
+  print_prediction(plan);
+  print_memory(report);
+  for (const std::string& warning : report.result.warnings)
+    fmt::print(stderr, "warning: {}\n", warning);
+  fmt::print("\nWrote {}\n", report.path);
+}
+
+void plan(const Args& args) {
+  const MachineProfile machine = open_machine(args.machine);
+  SearchOptions options = search_options(args, machine);
+  const ModelSpec model = open_spec(model_source(args.model));
+  options.workload = workload(args, model);
+  prepare_output(args.output);
+  Report report{.result = search(model, machine, options),
+                .memory = {},
+                .budgets = options.budget_bytes,
+                .machine_memory = machine.machine.memory_bytes,
+                .path = args.output};
+  report.result.plan.model_source = plan_source(args.model.model);
+  report.memory = plan_memory(model, machine, report.result.plan);
+  write_plan(report.result.plan, model, args.output);
+  if (args.out.json)
+    print_json(report_json(report));
+  else
+    print_report(report);
+}
+
+void add_workload_options(CLI::App& command, Args& args) {
+  command
+      .add_option("--context", args.context,
+                  "positions cached when decoding (default: 1024, or what the model allows)")
+      ->check(CLI::NonNegativeNumber);
+  command
+      .add_option("--tokens", args.tokens, "tokens of a decode or verification step (default: 1)")
+      ->check(CLI::PositiveNumber);
+  command
+      .add_option("--prompt", args.prompt,
+                  "tokens of the prefill that is planned (default: 512, or what the model allows)")
+      ->check(CLI::PositiveNumber);
+  command.add_option("--kv", args.kv, "element type of the KV cache: f16 or f32")
+      ->capture_default_str();
+}
+
+}  // namespace
+
+void add_plan_command(CLI::App& app, int& /*exit_code*/) {
+  CLI::App* command = app.add_subcommand("plan", "Search the best plan: write plan.yaml");
+  command->footer(
+      "Example: tandem plan --model tinyllama-1.1b --dtype q8_0 --context 1024 "
+      "--budget cpu0=2GiB -o plan.yaml");
+  const auto args = std::make_shared<Args>();
+  add_model_options(*command, args->model)->required();
+  add_machine_options(*command, args->machine);
+  add_workload_options(*command, *args);
+  command
+      ->add_option("--budget", args->budgets,
+                   "memory a unit may use, e.g. cpu0=2GiB,cpu1=512MiB (default: the machine's); "
+                   "repeatable")
+      ->allow_extra_args(false);
+  command->add_option("--units", args->units, "units to use, e.g. cpu0,cpu1 (default: all)");
+  command->add_option("-o,--output", args->output, "plan to write")->capture_default_str();
+  add_output_options(*command, args->out);
+  command->callback([args] { plan(*args); });
+}
+
+}  // namespace tandem
