@@ -1,0 +1,162 @@
+#include "tuner/session.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <utility>
+
+#include "kernels/error.h"
+#include "profiles/profile_yaml.h"
+#include "profiles/topology.h"
+#include "tuner/plan_units.h"
+#include "tuner/plan_yaml.h"
+#include "tuner/search.h"
+
+namespace tandem {
+namespace {
+
+/// Only what is known without measuring.
+MachineProfile unmeasured_machine() {
+  MachineProfile profile;
+  profile.machine = detect_machine();
+  for (const Unit& unit : default_units(profile.machine)) {
+    UnitProfile unmeasured;
+    unmeasured.unit = unit;
+    profile.units.push_back(std::move(unmeasured));
+  }
+  profile.tool_version = kToolVersion;
+  profile.fingerprint = profile_fingerprint(profile);
+  return profile;
+}
+
+void check_is_this_machine(const MachineProfile& profile, const std::string& path) {
+  MachineProfile here = profile;
+  here.machine = detect_machine();
+  // The name is a label that people may change.
+  here.machine.name = profile.machine.name;
+  if (profile_fingerprint(here) == profile_fingerprint(profile)) return;
+  throw Error(
+      fmt::format("{}: measured on another machine ({}, {} cores, Linux {}), this is {}, {} cores, "
+                  "Linux {}: run `tandem profile` again, or --force",
+                  path, profile.machine.cpu, profile.machine.cores.size(), profile.machine.kernel,
+                  here.machine.cpu, here.machine.cores.size(), here.machine.kernel));
+}
+
+void check_made_for(const Plan& plan, const Session& session, const std::string& path) {
+  const auto check = [&](const char* what, const std::string& name, const std::string& made_for,
+                         const std::string& present_name, const std::string& present) {
+    if (made_for.empty() || made_for == present) return;
+    throw Error(
+        fmt::format("{}: made for {} {} (fingerprint {}), not {} (fingerprint {}): plan "
+                    "again, or --force",
+                    path, what, name, made_for, present_name, present));
+  };
+  check("model", plan.model_name, plan.model_fingerprint, session.model->spec.name,
+        session.model->spec.fingerprint);
+  check("machine", plan.machine_name, plan.machine_fingerprint, session.machine.machine.name,
+        session.machine.fingerprint);
+}
+
+std::vector<std::string> unit_names(const MachineProfile& machine) {
+  std::vector<std::string> names;
+  for (const UnitProfile& profile : machine.units) names.push_back(profile.unit.name);
+  return names;
+}
+
+/// The units that a plan names, as the machine has them.
+std::vector<Unit> units_of(const Plan& plan, const MachineProfile& machine,
+                           const std::string& path) {
+  std::vector<Unit> units;
+  for (const std::string& name : plan.units) {
+    const auto at = std::find_if(machine.units.begin(), machine.units.end(),
+                                 [&](const UnitProfile& p) { return p.unit.name == name; });
+    if (at == machine.units.end())
+      throw Error(fmt::format("{}: unit {}: the machine has {} (another profile: --machine)", path,
+                              name, fmt::join(unit_names(machine), ", ")));
+    units.push_back(at->unit);
+  }
+  return units;
+}
+
+Plan plan_without_file(const Session& session, const SessionArgs& args, const Workload& workload) {
+  if (!session.measured) {
+    Plan plan = single_unit_plan(session.model->spec, unit_names(session.machine), 0);
+    plan.workload = workload;
+    return plan;
+  }
+  SearchOptions options{.workload = workload, .kv_dtype = {}, .budget_bytes = {}, .units = {}};
+  options.kv_dtype = args.kv.empty() ? DType::kF16 : parse_kv_dtype(args.kv);
+  return search(session.model->spec, session.machine, options).plan;
+}
+
+void open_profile(Session& session, const SessionArgs& args) {
+  const bool by_default = args.machine.machine == MachineArgs{}.machine;
+  session.measured = !by_default || std::filesystem::exists(args.machine.machine);
+  session.machine = session.measured ? open_machine(args.machine) : unmeasured_machine();
+  if (session.measured && !args.force) check_is_this_machine(session.machine, args.machine.machine);
+}
+
+void check_memory(const Session& session, int64_t context) {
+  Plan plan = session.plan;
+  plan.workload.context = context;
+  UnitMemory all;
+  for (const UnitMemory& use : plan_memory(session.model->spec, session.machine, plan)) {
+    all.weights += use.weights;
+    all.kv += use.kv;
+    all.workspace += use.workspace;
+  }
+  const int64_t needed = all.weights + all.kv + all.workspace;
+  const int64_t present = session.machine.machine.memory_bytes;
+  if (needed <= present) return;
+  const auto text = [](int64_t bytes) { return format_bytes(static_cast<double>(bytes)); };
+  throw Error(
+      fmt::format("{}: needs {} (weights {}, KV cache of {} positions {}, workspaces {}), "
+                  "this machine has {}",
+                  session.model->spec.name, text(needed), text(all.weights), context, text(all.kv),
+                  text(all.workspace), text(present)));
+}
+
+}  // namespace
+
+void add_session_options(CLI::App& app, SessionArgs& args) {
+  add_model_options(app, args.model);
+  add_machine_options(app, args.machine);
+  app.add_option("--kv", args.kv, "element type of the KV cache: f16 or f32 (default: the plan's)");
+  app.add_flag("--force", args.force, "run a plan that was made for another model or machine");
+}
+
+Session open_session(const SessionArgs& args, std::optional<int64_t> context) {
+  Session session;
+  if (args.plan.empty() && args.model.model.empty())
+    throw Error("--model: expected a GGUF file or a shape, or a --plan that names one");
+  session.model = std::make_unique<Model>(open_model(
+      args.plan.empty() ? model_source(args.model) : source_of_plan(args.plan, args.model)));
+  open_profile(session, args);
+  if (args.plan.empty()) {
+    Workload workload = default_workload(session.model->spec);
+    workload.context = context.value_or(workload.context);
+    session.plan = plan_without_file(session, args, workload);
+  } else {
+    session.plan = read_plan(args.plan, session.model->spec);
+    if (!args.force) check_made_for(session.plan, session, args.plan);
+  }
+  if (!args.kv.empty()) session.plan.kv_dtype = parse_kv_dtype(args.kv);
+  session.units = units_of(session.plan, session.machine, args.plan);
+  return session;
+}
+
+Plan read_session_plan(const Session& session, const std::string& path, bool force) {
+  Plan plan = read_plan(path, session.model->spec);
+  if (!force) check_made_for(plan, session, path);
+  return with_units(plan, session.plan.units, path);
+}
+
+std::unique_ptr<Executor> open_executor(const Session& session, const ExecutorOptions& options) {
+  check_context(session.model->spec, 0, options.max_context);
+  check_memory(session, options.max_context);
+  return std::make_unique<Executor>(*session.model, session.plan, session.units, options);
+}
+
+}  // namespace tandem
