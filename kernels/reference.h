@@ -52,7 +52,7 @@ struct AttentionInput {
   const Matrix& cached_values;
   const Matrix& new_keys;
   const Matrix& new_values;
-  Range context;                     ///< cached positions that are seen
+  Range context = {};                ///< cached positions that are seen
   bool include_new = true;           ///< a token's ancestors and itself are seen
   const int32_t* parents = nullptr;  ///< [tokens], -1 = the context; null = a chain
   int64_t head_dim = 0;
