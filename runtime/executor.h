@@ -19,6 +19,7 @@ struct ExecutorOptions {
   int64_t max_tokens = 512;       ///< tokens of the largest step
   int64_t max_logits_rows = 1;
   bool release_source = true;     ///< give pages of the source back as they are placed
+  bool resident_all = false;      ///< every unit holds all weights, so that set_plan may give it any of them
   std::function<void(int64_t placed_bytes, int64_t all_bytes)> progress;
 };
 
@@ -38,6 +39,9 @@ class Executor {
   /// `units` are those of plan.units, in its order. Places weights and allocates everything that a step needs.
   Executor(const Model& model, const Plan& plan, const std::vector<Unit>& units, const ExecutorOptions& options);
   ~Executor();
+
+  /// Goes on with another plan of the same units and model; needs options.resident_all. The caches are empty then.
+  void set_plan(const Plan& plan);
 
   /// One forward pass over token_ids; step.tokens == token_ids.size(), step.context == context().
   /// Logits of the last step.logits_rows tokens are in logits() afterwards. An empty sampler keeps every row.
