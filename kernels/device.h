@@ -1,5 +1,6 @@
 // The contract between the executor and one processing unit: what a unit can be asked to compute.
-// It knows no plan, no split and no model; a CPU unit lies in cpu_device.cpp, a CUDA unit in cuda_*.cu.
+// It knows no plan, no split and no model; a CPU unit lies in cpu_device.cpp, a CUDA unit in
+// cuda_*.cu.
 #pragma once
 
 #include <cstddef>
@@ -21,8 +22,8 @@ struct MatrixSource {
   DType dtype = DType::kF32;
   int64_t columns = 0;
   int64_t k = 0;
-  int64_t segment = 0;               ///< columns of a segment, 0 = all of them; divides `columns`
-  const std::byte* rows = nullptr;   ///< [columns x row_bytes(dtype, k)]; read only during place()
+  int64_t segment = 0;              ///< columns of a segment, 0 = all of them; divides `columns`
+  const std::byte* rows = nullptr;  ///< [columns x row_bytes(dtype, k)]; read only during place()
 };
 
 /// A range of a matrix's columns, packed for a unit and resident in its memory.
@@ -30,20 +31,20 @@ class PlacedMatrix {
  public:
   virtual ~PlacedMatrix() = default;
   DType dtype = DType::kF32;
-  int64_t columns = 0;   ///< of the whole matrix
+  int64_t columns = 0;  ///< of the whole matrix
   int64_t k = 0;
-  int64_t segment = 0;   ///< as in MatrixSource, never 0
-  Range resident;        ///< columns that lie here
-  int64_t bytes = 0;     ///< packed bytes resident
+  int64_t segment = 0;  ///< as in MatrixSource, never 0
+  Range resident;       ///< columns that lie here
+  int64_t bytes = 0;    ///< packed bytes resident
 
  protected:
   PlacedMatrix() = default;
 };
 
-/// y[t][c] = sum_k x[t][k] w[c][k], with the input RMS-normalised first where `norm_weight` is given:
-/// x / sqrt(mean(x^2) + norm_eps) * norm_weight.
+/// y[t][c] = sum_k x[t][k] w[c][k], with the input RMS-normalised first where `norm_weight` is
+/// given: x / sqrt(mean(x^2) + norm_eps) * norm_weight.
 struct LinearInput {
-  const float* x = nullptr;            ///< [tokens x k]
+  const float* x = nullptr;  ///< [tokens x k]
   int64_t tokens = 0;
   const float* norm_weight = nullptr;  ///< [k] or null
   float norm_eps = 0;
@@ -53,8 +54,8 @@ struct LinearInput {
 struct LinearArgs {
   LinearInput input;
   const PlacedMatrix* weights = nullptr;
-  Range columns;            ///< cut on kColumnAlign, except a ragged last end
-  float* y = nullptr;       ///< [tokens x y_stride], only `columns` are touched
+  Range columns;       ///< cut on kColumnAlign, except a ragged last end
+  float* y = nullptr;  ///< [tokens x y_stride], only `columns` are touched
   int64_t y_stride = 0;
   bool add = false;
 };
@@ -65,74 +66,91 @@ struct GateUpArgs {
   const PlacedMatrix* gate = nullptr;
   const PlacedMatrix* up = nullptr;
   Range columns;
-  float* h = nullptr;       ///< [tokens x h_stride]
+  float* h = nullptr;  ///< [tokens x h_stride]
   int64_t h_stride = 0;
 };
 
 /// Keys and values of consecutive positions (a cache) or of the new tokens (the step buffer).
-/// K is packed [kv_head][position / 16][head_dim][16 positions], so that a key panel is multiplied like a
-/// weight panel; V is [kv_head][position][value_stride], rows padded with zeros to value_stride =
-/// round_up(head_dim, 16). `dtype` is f16 or f32. Head 0 of the view is kv head `kv_heads.begin`.
-/// In a cache row 0 is position `positions.begin`, a multiple of kAttentionChunk. In a step buffer token t of a step
-/// after `past` positions lies in row past % 16 + t, so that chunk borders fall on panel borders in both.
+/// K is packed [kv_head][position / 16][head_dim][16 positions], so that a key panel is multiplied
+/// like a weight panel; V is [kv_head][position][value_stride], rows padded with zeros to
+/// value_stride = round_up(head_dim, 16). `dtype` is f16 or f32. Head 0 of the view is kv head
+/// `kv_heads.begin`. In a cache row 0 is position `positions.begin`, a multiple of kAttentionChunk.
+/// In a step buffer token t of a step after `past` positions lies in row past % 16 + t, so that
+/// chunk borders fall on panel borders in both.
 struct KvView {
   DType dtype = DType::kF16;
   std::byte* k = nullptr;
   std::byte* v = nullptr;
   Range kv_heads;
-  Range positions;          ///< size is the capacity, a multiple of 16
+  Range positions;  ///< size is the capacity, a multiple of 16
   int64_t head_dim = 0;
 
   int64_t value_stride() const { return round_up(head_dim, 16); }
   int64_t k_head_bytes() const { return positions.size() * head_dim * info(dtype).block_bytes; }
-  int64_t v_head_bytes() const { return positions.size() * value_stride() * info(dtype).block_bytes; }
+  int64_t v_head_bytes() const {
+    return positions.size() * value_stride() * info(dtype).block_bytes;
+  }
+  /// Element 0 of a row's key; element d lies 16 d elements further.
+  std::byte* key(int64_t kv_head, int64_t row) const {
+    return k + (kv_head - kv_heads.begin) * k_head_bytes() +
+           (row / 16 * head_dim * 16 + row % 16) * info(dtype).block_bytes;
+  }
+  /// Element 0 of a row's value; elements are consecutive.
+  std::byte* value(int64_t kv_head, int64_t row) const {
+    return v + (kv_head - kv_heads.begin) * v_head_bytes() +
+           row * value_stride() * info(dtype).block_bytes;
+  }
 };
 
 enum class RopeOrder : uint8_t { kNormal, kNeox };  ///< rotated pairs (2i, 2i+1) or (i, i + d/2)
 
-/// Queries, keys and values of `kv_heads`, with bias, per-head RMS norm (QK norm, with LinearInput::norm_eps) and RoPE
-/// applied: angle of pair i at position p is p * rope_base^(-2i/rope_dim) / rope_factors[i] (Su et al. 2021, eq. 15).
+/// Queries, keys and values of `kv_heads`, with bias, per-head RMS norm (QK norm, with
+/// LinearInput::norm_eps) and RoPE applied: angle of pair i at position p is p *
+/// rope_base^(-2i/rope_dim) / rope_factors[i] (Su et al. 2021, eq. 15).
 struct QkvArgs {
   LinearInput input;
   const PlacedMatrix* wq = nullptr;  ///< segment head_dim
   const PlacedMatrix* wk = nullptr;
   const PlacedMatrix* wv = nullptr;
-  const float* bq = nullptr;         ///< [num_heads x head_dim] or null; bk, bv likewise
+  const float* bq = nullptr;  ///< [num_heads x head_dim] or null; bk, bv likewise
   const float* bk = nullptr;
   const float* bv = nullptr;
-  const float* q_norm = nullptr;     ///< [head_dim] or null
+  const float* q_norm = nullptr;  ///< [head_dim] or null
   const float* k_norm = nullptr;
   Range kv_heads;
-  int64_t group = 1;                 ///< query heads per kv head
+  int64_t group = 1;  ///< query heads per kv head
   int64_t head_dim = 0;
-  int64_t rope_dim = 0;              ///< leading elements of a head that are rotated
+  int64_t rope_dim = 0;  ///< leading elements of a head that are rotated
   RopeOrder rope_order = RopeOrder::kNormal;
-  const float* cos_sin = nullptr;    ///< [tokens x rope_dim / 2 x 2]: cosine, sine of each pair's angle
-  int64_t past = 0;                  ///< positions cached before this step: places the rows in `step`
-  float* q = nullptr;                ///< [tokens x num_heads x head_dim], heads of kv_heads are written
-  int64_t q_stride = 0;              ///< num_heads * head_dim
-  KvView step;                       ///< row t is token t; rounded to step.dtype
+  const float* cos_sin =
+      nullptr;           ///< [tokens x rope_dim / 2 x 2]: cosine, sine of each pair's angle
+  int64_t past = 0;      ///< positions cached before this step: places the rows in `step`
+  float* q = nullptr;    ///< [tokens x num_heads x head_dim], heads of kv_heads are written
+  int64_t q_stride = 0;  ///< num_heads * head_dim
+  KvView step;           ///< row t is token t; rounded to step.dtype
 };
 
-/// One part of a layer's attention: for every query head of kv_heads and every token the softmax state
-/// (o, m, l) over cached positions `context` and, where include_new, the new tokens that are the token's
-/// ancestors and itself. (Milakov and Gimelshein 2018; Dao 2023, FlashAttention-2, sec. 3.1)
+/// One part of a layer's attention: for every query head of kv_heads and every token the softmax
+/// state (o, m, l) over cached positions `context` and, where include_new, the new tokens that are
+/// the token's ancestors and itself. (Milakov and Gimelshein 2018; Dao 2023, FlashAttention-2,
+/// sec. 3.1)
 struct AttentionArgs {
   int64_t tokens = 0;
-  const int32_t* parents = nullptr;  ///< [tokens], index of the parent token, -1 = the context; null = a chain
-  int64_t past = 0;                  ///< positions cached before this step
+  const int32_t* parents =
+      nullptr;       ///< [tokens], index of the parent token, -1 = the context; null = a chain
+  int64_t past = 0;  ///< positions cached before this step
   Range kv_heads;
   int64_t group = 1;
   int64_t head_dim = 0;
   float scale = 0;
-  const float* q = nullptr;          ///< [tokens x q_stride]
+  const float* q = nullptr;  ///< [tokens x q_stride]
   int64_t q_stride = 0;
-  KvView cache;                      ///< holds `context`; unused where context is empty
-  Range context;                     ///< within [0, past), cut on kAttentionChunk
+  KvView cache;   ///< holds `context`; unused where context is empty
+  Range context;  ///< within [0, past), cut on kAttentionChunk
   bool include_new = false;
   KvView step;
-  float* out = nullptr;              ///< [tokens x q_stride] normalised o / l, or null and:
-  float* state = nullptr;            ///< [tokens x num_heads x (head_dim + 2)]: o, then m, then l
+  float* out = nullptr;    ///< [tokens x q_stride] normalised o / l, or null and:
+  float* state = nullptr;  ///< [tokens x num_heads x (head_dim + 2)]: o, then m, then l
 };
 
 /// out = merged o / l of the heads of kv_heads; states ascend in position.
@@ -156,18 +174,28 @@ struct EmbedArgs {
 /// Appends row rows[i] of the step buffer to position first_position + i of the cache.
 struct CommitArgs {
   KvView step;
-  KvView cache;                    ///< rows outside cache.positions are another home's: skipped
+  KvView cache;  ///< rows outside cache.positions are another home's: skipped
   std::span<const int32_t> rows;
   int64_t first_position = 0;
 };
 
-/// One processing unit, driven by one thread: calls return when the result is in host memory (a CUDA
-/// unit may enqueue instead and honour wait()).
+/// The largest step a device will be asked for.
+struct DeviceLimits {
+  int64_t tokens = 1;
+  int64_t k = 0;  ///< longest input row of a linear
+  int64_t context = 0;
+  int64_t heads = 0;  ///< query heads of one attention part
+  int64_t head_dim = 0;
+};
+
+/// One processing unit, driven by one thread: calls return when the result is in host memory (a
+/// CUDA unit may enqueue instead and honour wait()).
 class Device {
  public:
   virtual ~Device() = default;
 
-  /// Packs columns of a matrix into this unit's memory, touched first by the cores that will read it.
+  /// Packs columns of a matrix into this unit's memory, touched first by the cores that will read
+  /// it.
   virtual std::shared_ptr<const PlacedMatrix> place(const MatrixSource& source, Range columns) = 0;
   /// Zeroed memory near this unit, for caches and buffers it writes; 64-byte aligned.
   virtual std::shared_ptr<std::byte[]> allocate(int64_t bytes) = 0;
@@ -182,11 +210,14 @@ class Device {
   /// Index of the largest of n values; ties go to the lowest index.
   virtual int32_t argmax(const float* values, int64_t n) = 0;
 
-  /// Makes scratch large enough for steps of this size, so that no later call allocates.
-  virtual void reserve(int64_t max_tokens, int64_t max_k, int64_t max_context) = 0;
+  /// Makes scratch large enough for steps within these limits, so that no later call allocates.
+  /// Calls beyond them grow it.
+  virtual void reserve(const DeviceLimits& limits) = 0;
+  /// Bytes of scratch held.
+  virtual int64_t workspace_bytes() const = 0;
 
-  /// Called by the driver thread before its first and after its last task of a step: pins the thread and
-  /// wakes the team; lets the team sleep. Work between the two never sleeps, only spins.
+  /// Called by the driver thread before its first and after its last task of a step: pins the
+  /// thread and wakes the team; lets the team sleep. Work between the two never sleeps, only spins.
   virtual void begin_step() = 0;
   virtual void end_step() = 0;
 };
@@ -194,13 +225,15 @@ class Device {
 /// What a CPU unit is made of: `cores` are logical CPU numbers of this process's affinity mask.
 struct CpuDeviceOptions {
   std::vector<int> cores;
-  std::string isa;      ///< name in kernel_sets(), "" = the best this CPU runs (or TANDEM_ISA)
-  bool yield = false;   ///< threads outnumber the allowed cores: give the core away instead of spinning
+  std::string isa;  ///< name in kernel_sets(), "" = the best this CPU runs (or TANDEM_ISA)
+  bool yield =
+      false;  ///< threads outnumber the allowed cores: give the core away instead of spinning
 };
 
 std::unique_ptr<Device> open_cpu_device(const CpuDeviceOptions& options);
 
-/// CUDA devices of this machine, in the driver's order; none where the build or the machine has no CUDA.
+/// CUDA devices of this machine, in the driver's order; none where the build or the machine has no
+/// CUDA.
 struct CudaDeviceInfo {
   std::string name;
   int64_t memory_bytes = 0;

@@ -1,4 +1,5 @@
-// The CPU kernels of one instruction set, as a table of functions. One body (cpu_body.h) is compiled per ISA.
+// The CPU kernels of one instruction set, as a table of functions. One body (cpu_body.h) is
+// compiled per ISA.
 #pragma once
 
 #include <cstddef>
@@ -27,7 +28,8 @@ struct Activations {
 /// Bytes of one prepared row, a multiple of 64.
 int64_t activation_row_bytes(ActivationFormat format, int64_t k);
 
-/// y[t][16 p + lane] for panels [0, panels) x tokens [0, tokens): raw dot products. tokens <= kTileTokens.
+/// y[t][16 p + lane] for panels [0, panels) x tokens [0, tokens): raw dot products. tokens <=
+/// kTileTokens.
 struct LinearTile {
   DType dtype = DType::kF32;
   const std::byte* panels = nullptr;
@@ -35,15 +37,15 @@ struct LinearTile {
   int64_t k = 0;
   Activations x;
   int64_t tokens = 0;
-  float* y = nullptr;       ///< [tokens x y_stride]
+  float* y = nullptr;  ///< [tokens x y_stride]
   int64_t y_stride = 0;
 };
 
 inline constexpr int64_t kTileTokens = 16;
 inline constexpr int64_t kPanelColumns = 16;
 
-/// A run of consecutive key/value rows: positions [begin, end) of a chunk, counted from the chunk's start.
-/// K [panel][head_dim][16 positions], V [row][round_up(head_dim, 16)].
+/// A run of consecutive key/value rows: positions [begin, end) of a chunk, counted from the chunk's
+/// start. K [panel][head_dim][16 positions], V [row][round_up(head_dim, 16)].
 struct KvRun {
   const std::byte* k = nullptr;  ///< the panel that holds position `begin`, lane begin % 16
   const std::byte* v = nullptr;  ///< the row of position `begin`
@@ -51,28 +53,30 @@ struct KvRun {
   int64_t end = 0;
 };
 
-/// Softmax state of `rows` queries over one chunk of at most 256 positions: a cached run, then a new one.
-/// Query r sees all cached positions and the first visible_new[r] new ones. Sums run in order of position.
+/// Softmax state of `rows` queries over one chunk of at most 256 positions: a cached run, then a
+/// new one. Query r sees all cached positions and the first visible_new[r] new ones. Sums run in
+/// order of position.
 struct AttentionTile {
   DType kv_dtype = DType::kF16;
   int64_t head_dim = 0;
   float scale = 0;
-  const float* const* q = nullptr;      ///< [rows] pointers to head_dim floats
-  int64_t rows = 0;                     ///< <= kTileRows
+  const float* const* q = nullptr;  ///< [rows] pointers to head_dim floats
+  int64_t rows = 0;                 ///< <= kTileRows
   KvRun cached;
   KvRun fresh;
-  const int32_t* visible_new = nullptr; ///< [rows]
-  float* scratch = nullptr;             ///< [kAttentionScratchFloats], 64-byte aligned
-  float* const* state = nullptr;        ///< [rows] states that the chunk's are merged into
+  const int32_t* visible_new = nullptr;  ///< [rows]
+  float* scratch = nullptr;              ///< [kAttentionScratchFloats], 64-byte aligned
+  float* const* state = nullptr;         ///< [rows] states that the chunk's are merged into
 };
 inline constexpr int64_t kTileRows = 16;
 inline constexpr int64_t kMaxHeadDim = 512;
 inline constexpr int64_t kAttentionScratchFloats = kTileRows * (256 + kMaxHeadDim + 16);
 
-// A softmax state is head_dim values o (not normalised), then m, then l; empty: o = 0, m = -infinity, l = 0.
+// A softmax state is head_dim values o (not normalised), then m, then l; empty: o = 0, m =
+// -infinity, l = 0.
 
 struct KernelSet {
-  std::string_view name;                 ///< "avx2"
+  std::string_view name;  ///< "avx2"
   ActivationFormat (*format)(DType weights);
   void (*rms_norm)(const float* x, const float* weight, float eps, int64_t n, float* out);
   void (*prepare)(ActivationFormat format, const float* x, int64_t k, void* row);
@@ -81,10 +85,11 @@ struct KernelSet {
   void (*attention)(const AttentionTile& tile);
   /// The state `from` merged into `into`.
   void (*merge)(const float* from, float* into, int64_t head_dim);
-  void (*dequantize)(DType dtype, const std::byte* row, int64_t k, float* out);
-  void (*convert)(DType kv_dtype, const float* x, int64_t n, std::byte* out);  ///< round to f16, or copy f32
+  void (*convert)(DType kv_dtype, const float* x, int64_t n,
+                  std::byte* out);  ///< round to f16, or copy f32
   int64_t (*argmax)(const float* x, int64_t n);
-  /// Read `bytes` once, 64-byte lines, at this ISA's full width; returns a checksum. For bandwidth probes.
+  /// Read `bytes` once, 64-byte lines, at this ISA's full width; returns a checksum. For bandwidth
+  /// probes.
   uint64_t (*read)(const std::byte* data, int64_t bytes);
 };
 
@@ -92,13 +97,16 @@ struct KernelSet {
 std::span<const KernelSet* const> compiled_kernel_sets();
 /// Those of them this CPU can run.
 std::span<const KernelSet* const> kernel_sets();
-/// The set named, or the best where name is empty (TANDEM_ISA overrides an empty name). Error if not runnable here.
+/// The set named, or the best where name is empty (TANDEM_ISA overrides an empty name). Error if
+/// not runnable here.
 const KernelSet& kernel_set(std::string_view name);
 
-// Packing is the same for all ISAs (see kPanelColumns): Q8_0, Q4_0 put 4 consecutive k of 16 columns side by side,
-// BF16 2, F16 and F32 1.
+// Packing is the same for all ISAs (see kPanelColumns): Q8_0, Q4_0 put 4 consecutive k of 16
+// columns side by side, BF16 2, F16 and F32 1.
 /// Bytes of one panel: 16 columns x k.
 int64_t panel_bytes(DType dtype, int64_t k);
+/// One row of a GGUF matrix as floats: out [k].
+void dequantize_row(DType dtype, const std::byte* row, int64_t k, float* out);
 /// Packs 16 rows (null = a zero column) of a GGUF matrix into a panel.
 void pack_panel(DType dtype, const std::byte* const rows[16], int64_t k, std::byte* panel);
 

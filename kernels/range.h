@@ -1,4 +1,5 @@
-// A half-open interval of columns, heads, positions or layers, and the multiples that intervals are cut on.
+// A half-open interval of columns, heads, positions or layers, and the multiples that intervals are
+// cut on.
 #pragma once
 
 #include <cstdint>

@@ -1,0 +1,26 @@
+// How prepared inputs lie in memory (see ActivationFormat). Internal linkage: ISA files compile
+// their own copies.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/kernel_set.h"
+
+namespace tandem {
+
+/// The three stretches of one row in format kQ8, each starting on a cache line.
+struct Q8Row {
+  int8_t* q;     ///< [k]
+  float* scale;  ///< [k / 32]
+  int32_t* sum;  ///< [k / 32]
+};
+
+static inline Q8Row q8_row(std::byte* row, int64_t k) {
+  const int64_t scales = (k + 63) / 64 * 64;
+  const int64_t sums = scales + (k / 32 * 4 + 63) / 64 * 64;
+  return {reinterpret_cast<int8_t*>(row), reinterpret_cast<float*>(row + scales),
+          reinterpret_cast<int32_t*>(row + sums)};
+}
+
+}  // namespace tandem

@@ -1,0 +1,161 @@
+// Dot products of packed weight panels with prepared inputs. A lane is an output column, so there
+// is no horizontal sum, and each (column, token) adds over k in one order whatever the number of
+// panels and tokens at once. Included by isa_body.cpp only, inside the namespace of an instruction
+// set.
+#pragma once
+
+/// A block of P panels x T tokens, moved along by linear_blocks().
+struct Operands {
+  const std::byte* panels;
+  int64_t panel_stride;
+  const std::byte* x;
+  int64_t x_stride;
+  int64_t k;
+};
+
+struct F32Panels {
+  static constexpr int kPanelsOfOne = 4;  // one token: this many chains of adds in flight
+  template <int P, int T>
+  static void multiply(const Operands& o, Vec (&acc)[P][T]) {
+    for (int64_t k = 0; k < o.k; ++k)
+      for (int p = 0; p < P; ++p) {
+        const Vec w = load(reinterpret_cast<const float*>(o.panels + p * o.panel_stride) + 16 * k);
+        for (int t = 0; t < T; ++t)
+          acc[p][t] =
+              fma(w, broadcast(reinterpret_cast<const float*>(o.x + t * o.x_stride)[k]), acc[p][t]);
+      }
+  }
+};
+
+struct F16Panels {
+  static constexpr int kPanelsOfOne = 4;
+  template <int P, int T>
+  static void multiply(const Operands& o, Vec (&acc)[P][T]) {
+    for (int64_t k = 0; k < o.k; ++k)
+      for (int p = 0; p < P; ++p) {
+        const Vec w = load_f16(o.panels + p * o.panel_stride + 32 * k);
+        for (int t = 0; t < T; ++t)
+          acc[p][t] =
+              fma(w, broadcast(reinterpret_cast<const float*>(o.x + t * o.x_stride)[k]), acc[p][t]);
+      }
+  }
+};
+
+struct BF16Panels {
+  static constexpr int kPanelsOfOne = 4;
+  template <int P, int T>
+  static void multiply(const Operands& o, Vec (&acc)[P][T]) {
+    for (int64_t pair = 0; pair < (o.k + 1) / 2; ++pair)
+      for (int p = 0; p < P; ++p) {
+        const Bytes w = load_bytes(o.panels + p * o.panel_stride + 64 * pair);
+        for (int t = 0; t < T; ++t) {
+          const std::byte* x = o.x + t * o.x_stride;
+          if constexpr (kHasBF16Dot) {
+            acc[p][t] = dot_bf16(acc[p][t], w, reinterpret_cast<const uint16_t*>(x) + 2 * pair);
+          } else {  // rows are padded to 64 bytes, and the pad of an odd k is multiplied by a zero
+                    // weight
+            const float* two = reinterpret_cast<const float*>(x) + 2 * pair;
+            acc[p][t] = fma(even_bf16(w), broadcast(two[0]), acc[p][t]);
+            acc[p][t] = fma(odd_bf16(w), broadcast(two[1]), acc[p][t]);
+          }
+        }
+      }
+  }
+};
+
+/// Blocks of 32 with an f16 scale per column: `Format` unpacks the eight groups of a block and
+/// multiplies them.
+template <class Format>
+struct BlockPanels {
+  static constexpr int kPanelsOfOne = 2;
+  template <int P, int T>
+  static void multiply(const Operands& o, Vec (&acc)[P][T]) {
+    const int64_t blocks = o.k / 32;
+    for (int64_t b = 0; b < blocks; ++b)
+      for (int p = 0; p < P; ++p) {
+        // Two blocks share a stretch: their scales in one cache line, then their quants.
+        const std::byte* stretch =
+            o.panels + p * o.panel_stride + (b / 2) * (64 + 2 * Format::kBlockBytes);
+        const Vec w_scale = load_f16(stretch + (b % 2) * 32);
+        Bytes w[8];
+        Format::unpack(stretch + 64 + (b % 2) * Format::kBlockBytes, w);
+        for (int t = 0; t < T; ++t) {
+          const Q8Row x = q8_row(const_cast<std::byte*>(o.x + t * o.x_stride), o.k);
+          IVec sum = Format::start(x.sum[b]);
+          for (int g = 0; g < 8; ++g) sum = Format::dot(sum, w[g], x.q + 32 * b + 4 * g);
+          acc[p][t] = fma(to_float(sum), mul(w_scale, broadcast(x.scale[b])), acc[p][t]);
+        }
+      }
+  }
+};
+
+struct Q8_0Format {
+  static constexpr int64_t kBlockBytes = 512;
+  static void unpack(const std::byte* quants, Bytes (&w)[8]) {
+    for (int g = 0; g < 8; ++g) w[g] = load_bytes(quants + 64 * g);
+  }
+  static IVec start(int32_t sum) { return start_offset8(sum); }
+  static IVec dot(IVec acc, Bytes w, const int8_t* x) { return dot_offset8(acc, w, x); }
+};
+
+struct Q4_0Format {
+  static constexpr int64_t kBlockBytes = 256;
+  static void unpack(const std::byte* quants, Bytes (&w)[8]) {
+    for (int g = 0; g < 4; ++g) {
+      const Bytes both = load_bytes(quants + 64 * g);
+      w[g] = low_nibbles(both);
+      w[g + 4] = high_nibbles(both);
+    }
+  }
+  static IVec start(int32_t sum) { return ibroadcast(-8 * sum); }
+  static IVec dot(IVec acc, Bytes w, const int8_t* x) { return dot_u4(acc, w, x); }
+};
+
+template <class Panels, int P, int T>
+void linear_block(const LinearTile& tile, int64_t panel, int64_t token) {
+  const int64_t stride = panel_bytes(tile.dtype, tile.k);
+  const Operands operands{
+      .panels = tile.panels + panel * stride,
+      .panel_stride = stride,
+      .x = static_cast<const std::byte*>(tile.x.base) + token * tile.x.row_bytes,
+      .x_stride = tile.x.row_bytes,
+      .k = tile.k};
+  Vec acc[P][T];
+  for (int p = 0; p < P; ++p)
+    for (int t = 0; t < T; ++t) acc[p][t] = zero();
+  Panels::template multiply<P, T>(operands, acc);
+  for (int p = 0; p < P; ++p)
+    for (int t = 0; t < T; ++t)
+      store(tile.y + (token + t) * tile.y_stride + 16 * (panel + p), acc[p][t]);
+}
+
+/// All tokens of panels [panel, panel + P), in blocks of Max tokens, then Max / 2, ... 1.
+template <class Panels, int P, int Max>
+void linear_tokens(const LinearTile& tile, int64_t panel, int64_t token) {
+  for (; token + Max <= tile.tokens; token += Max) linear_block<Panels, P, Max>(tile, panel, token);
+  if constexpr (Max > 1) linear_tokens<Panels, P, Max / 2>(tile, panel, token);
+}
+
+template <class Panels>
+void linear_panels(const LinearTile& tile) {
+  int64_t panel = 0;
+  constexpr int P = Panels::kPanelsOfOne;
+  if (tile.tokens == 1)
+    for (; panel + P <= tile.num_panels; panel += P) linear_block<Panels, P, 1>(tile, panel, 0);
+  for (; panel < tile.num_panels; ++panel) linear_tokens<Panels, 1, kMaxTokens>(tile, panel, 0);
+}
+
+inline void linear(const LinearTile& tile) {
+  switch (tile.dtype) {
+    case DType::kF32:
+      return linear_panels<F32Panels>(tile);
+    case DType::kF16:
+      return linear_panels<F16Panels>(tile);
+    case DType::kBF16:
+      return linear_panels<BF16Panels>(tile);
+    case DType::kQ8_0:
+      return linear_panels<BlockPanels<Q8_0Format>>(tile);
+    case DType::kQ4_0:
+      return linear_panels<BlockPanels<Q4_0Format>>(tile);
+  }
+}

@@ -1,0 +1,312 @@
+// A CPU unit: placing weights, preparing inputs, and the linear stages.
+#include "kernels/cpu_device.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cassert>
+#include <cmath>
+#include <cstring>
+#include <utility>
+
+#include "kernels/error.h"
+#include "kernels/memory.h"
+
+namespace tandem {
+namespace {
+
+/// Panels that one piece of a linear takes at least: four streams of weights keep the memory busy.
+constexpr int64_t kPieceColumns = 64;
+constexpr int64_t kMaxTileColumns = 2 * std::max(kPieceColumns, kMaxHeadDim);
+
+const CpuMatrix& cpu_matrix(const PlacedMatrix* matrix) {
+  return static_cast<const CpuMatrix&>(*matrix);
+}
+
+/// A vector's first cache line.
+template <class T>
+T* aligned(std::vector<std::byte>& memory) {
+  const uintptr_t address = reinterpret_cast<uintptr_t>(memory.data());
+  return reinterpret_cast<T*>((address + 63) / 64 * 64);
+}
+
+template <class T>
+void grow(std::vector<T>& memory, int64_t size) {
+  if (static_cast<int64_t>(memory.size()) < size) memory.resize(static_cast<size_t>(size));
+}
+
+}  // namespace
+
+CpuDevice::CpuDevice(const CpuDeviceOptions& options)
+    : kernels_(kernel_set(options.isa)),
+      team_(options.cores, options.yield),
+      scratch_(options.cores.size()) {
+  for (WorkerScratch& scratch : scratch_) {
+    scratch.tile.resize(static_cast<size_t>(kTileTokens * kMaxTileColumns));
+    scratch.attention = map_memory(kAttentionScratchFloats * 4);
+  }
+}
+
+std::unique_ptr<Device> open_cpu_device(const CpuDeviceOptions& options) {
+  if (options.cores.empty()) throw Error("unit: it has no cores; give it at least one");
+  return std::make_unique<CpuDevice>(options);
+}
+
+void CpuDevice::reserve(const DeviceLimits& limits) {
+  for (ActivationFormat format :
+       {ActivationFormat::kF32, ActivationFormat::kBF16, ActivationFormat::kQ8})
+    grow(prepared_memory_[static_cast<size_t>(format)],
+         limits.tokens * activation_row_bytes(format, limits.k) + 64);
+  const int64_t state = limits.head_dim + 2;
+  const int64_t path_rows = round_up(limits.tokens, 16) + 16;
+  for (WorkerScratch& scratch : scratch_) {
+    grow(scratch.normed, limits.k);
+    grow(scratch.states, kTileRows * state);
+    grow(scratch.path_k, path_rows * limits.head_dim * 4 + 64);
+    grow(scratch.path_v, path_rows * round_up(limits.head_dim, 16) * 4 + 64);
+  }
+  const int64_t chunks = div_up(limits.context + kTileTokens, kAttentionChunk) + 1;
+  grow(chunk_states_, limits.heads * std::min(limits.tokens, kTileTokens) * chunks * state);
+}
+
+int64_t CpuDevice::workspace_bytes() const {
+  int64_t bytes = static_cast<int64_t>(chunk_states_.size()) * 4;
+  for (const auto& memory : prepared_memory_) bytes += static_cast<int64_t>(memory.size());
+  for (const WorkerScratch& s : scratch_)
+    bytes += static_cast<int64_t>((s.normed.size() + s.tile.size() + s.states.size()) * 4 +
+                                  s.path_k.size() + s.path_v.size()) +
+             kAttentionScratchFloats * 4;
+  return bytes;
+}
+
+std::shared_ptr<const PlacedMatrix> CpuDevice::place(const MatrixSource& source, Range columns) {
+  auto matrix = std::make_shared<CpuMatrix>();
+  matrix->dtype = source.dtype;
+  matrix->columns = source.columns;
+  matrix->k = source.k;
+  matrix->segment = source.segment > 0 ? source.segment : source.columns;
+  matrix->panel_bytes = panel_bytes(source.dtype, source.k);
+  matrix->panels_per_segment = div_up(matrix->segment, kPanelColumns);
+  matrix->resident = columns;
+  const Range panels = matrix->panels_of(columns);
+  matrix->bytes = panels.size() * matrix->panel_bytes;
+  matrix->data = map_memory(matrix->bytes);
+  const int64_t source_row = row_bytes(source.dtype, source.k);
+  team_.for_each(panels.size(), 4, [&](int, Range pieces) {
+    for (int64_t i = pieces.begin; i < pieces.end; ++i) {
+      const int64_t panel = panels.begin + i;
+      const int64_t in_segment = panel % matrix->panels_per_segment * kPanelColumns;
+      const int64_t first = panel / matrix->panels_per_segment * matrix->segment + in_segment;
+      const std::byte* rows[16] = {};
+      const int64_t count = std::min(kPanelColumns, matrix->segment - in_segment);
+      for (int64_t c = 0; c < count; ++c) rows[c] = source.rows + (first + c) * source_row;
+      pack_panel(source.dtype, rows, source.k, matrix->data.get() + i * matrix->panel_bytes);
+    }
+  });
+  return matrix;
+}
+
+std::shared_ptr<std::byte[]> CpuDevice::allocate(int64_t bytes) { return map_memory(bytes); }
+
+/// Normalises and prepares all tokens of an input once, shared by the team.
+void CpuDevice::prepare(const LinearInput& input, int64_t k, ActivationFormat format) {
+  const int64_t stride = activation_row_bytes(format, k);
+  std::vector<std::byte>& memory = prepared_memory_[static_cast<size_t>(format)];
+  grow(memory, input.tokens * stride + 64);
+  std::byte* base = aligned<std::byte>(memory);
+  prepared(format) = {.base = base, .row_bytes = stride, .k = k};
+  team_.for_each(input.tokens, 2, [&](int worker, Range tokens) {
+    std::vector<float>& normed = scratch_[static_cast<size_t>(worker)].normed;
+    grow(normed, k);
+    for (int64_t t = tokens.begin; t < tokens.end; ++t) {
+      const float* row = input.x + t * k;
+      if (input.norm_weight != nullptr) {
+        kernels_.rms_norm(row, input.norm_weight, input.norm_eps, k, normed.data());
+        row = normed.data();
+      }
+      kernels_.prepare(format, row, k, base + t * stride);
+    }
+  });
+}
+
+void CpuDevice::prepare_for(const LinearInput& input,
+                            std::initializer_list<const PlacedMatrix*> matrices) {
+  bool done[3] = {};
+  for (const PlacedMatrix* matrix : matrices) {
+    const ActivationFormat format = kernels_.format(matrix->dtype);
+    if (std::exchange(done[static_cast<size_t>(format)], true)) continue;
+    prepare(input, matrix->k, format);
+  }
+}
+
+/// y[t - tokens.begin][c] of the panels' columns, unchecked and unfinished: an epilogue follows.
+void CpuDevice::multiply(const CpuMatrix& weights, Range panels, Range tokens, float* y,
+                         int64_t y_stride) {
+  Activations x = prepared(kernels_.format(weights.dtype));
+  x.base = static_cast<const std::byte*>(x.base) + tokens.begin * x.row_bytes;
+  kernels_.linear({.dtype = weights.dtype,
+                   .panels = weights.panel(panels.begin),
+                   .num_panels = panels.size(),
+                   .k = weights.k,
+                   .x = x,
+                   .tokens = tokens.size(),
+                   .y = y,
+                   .y_stride = y_stride});
+}
+
+namespace {
+
+/// Calls f(columns, tokens) over pieces of at most kPieceColumns x kTileTokens.
+template <class Function>
+void for_tiles(Range columns, int64_t tokens, const Function& f) {
+  for (int64_t c = columns.begin; c < columns.end; c += kPieceColumns)
+    for (int64_t t = 0; t < tokens; t += kTileTokens)
+      f(Range{c, std::min(c + kPieceColumns, columns.end)},
+        Range{t, std::min(t + kTileTokens, tokens)});
+}
+
+/// The columns of `all` that pieces [pieces.begin, pieces.end) of kPieceColumns make up.
+Range columns_of_pieces(Range all, Range pieces) {
+  return {all.begin + pieces.begin * kPieceColumns,
+          std::min(all.begin + pieces.end * kPieceColumns, all.end)};
+}
+
+}  // namespace
+
+void CpuDevice::linear(const LinearArgs& args) {
+  const CpuMatrix& weights = cpu_matrix(args.weights);
+  assert(weights.resident.contains(args.columns));
+  prepare_for(args.input, {args.weights});
+  team_.for_each(div_up(args.columns.size(), kPieceColumns), 1, [&](int worker, Range pieces) {
+    float* tile = scratch_[static_cast<size_t>(worker)].tile.data();
+    for_tiles(columns_of_pieces(args.columns, pieces), args.input.tokens, [&](Range c, Range t) {
+      multiply(weights, weights.panels_of(c), t, tile, kPieceColumns);
+      for (int64_t i = 0; i < t.size(); ++i) {
+        float* y = args.y + (t.begin + i) * args.y_stride + c.begin;
+        const float* dots = tile + i * kPieceColumns;
+        if (args.add) {
+          for (int64_t j = 0; j < c.size(); ++j) y[j] += dots[j];
+        } else {
+          std::memcpy(y, dots, static_cast<size_t>(c.size()) * sizeof(float));
+        }
+      }
+    });
+  });
+}
+
+void CpuDevice::gate_up(const GateUpArgs& args) {
+  const CpuMatrix& gate = cpu_matrix(args.gate);
+  const CpuMatrix& up = cpu_matrix(args.up);
+  prepare_for(args.input, {args.gate, args.up});
+  team_.for_each(div_up(args.columns.size(), kPieceColumns), 1, [&](int worker, Range pieces) {
+    float* gates = scratch_[static_cast<size_t>(worker)].tile.data();
+    float* ups = gates + kTileTokens * kPieceColumns;
+    for_tiles(columns_of_pieces(args.columns, pieces), args.input.tokens, [&](Range c, Range t) {
+      multiply(gate, gate.panels_of(c), t, gates, kPieceColumns);
+      multiply(up, up.panels_of(c), t, ups, kPieceColumns);
+      for (int64_t i = 0; i < t.size(); ++i)
+        kernels_.swiglu(gates + i * kPieceColumns, ups + i * kPieceColumns, c.size(),
+                        args.h + (t.begin + i) * args.h_stride + c.begin);
+    });
+  });
+}
+
+/// One head of q, k or v.
+struct CpuDevice::QkvHead {
+  enum class Kind { kQuery, kKey, kValue } kind;
+  const PlacedMatrix* weights;
+  const float* bias;  ///< of the whole matrix, or null
+  const float* norm;
+  int64_t index;  ///< head in its matrix
+};
+
+void CpuDevice::qkv(const QkvArgs& args) {
+  prepare_for(args.input, {args.wq, args.wk, args.wv});
+  const int64_t per_kv_head = args.group + 2;
+  team_.for_each(args.kv_heads.size() * per_kv_head, 1, [&](int worker, Range items) {
+    for (int64_t i = items.begin; i < items.end; ++i) {
+      const int64_t kv_head = args.kv_heads.begin + i / per_kv_head;
+      const int64_t part = i % per_kv_head;
+      using Kind = QkvHead::Kind;
+      if (part < args.group) {
+        qkv_head(args, {Kind::kQuery, args.wq, args.bq, args.q_norm, kv_head * args.group + part},
+                 worker);
+      } else if (part == args.group) {
+        qkv_head(args, {Kind::kKey, args.wk, args.bk, args.k_norm, kv_head}, worker);
+      } else {
+        qkv_head(args, {Kind::kValue, args.wv, args.bv, nullptr, kv_head}, worker);
+      }
+    }
+  });
+}
+
+void CpuDevice::qkv_head(const QkvArgs& args, const QkvHead& head, int worker) {
+  const CpuMatrix& weights = cpu_matrix(head.weights);
+  const Range panels =
+      weights.panels_of({head.index * args.head_dim, head.index * args.head_dim + args.head_dim});
+  const int64_t stride = panels.size() * kPanelColumns;
+  float* tile = scratch_[static_cast<size_t>(worker)].tile.data();
+  for (int64_t t = 0; t < args.input.tokens; t += kTileTokens) {
+    const Range tokens{t, std::min(t + kTileTokens, args.input.tokens)};
+    multiply(weights, panels, tokens, tile, stride);
+    for (int64_t i = 0; i < tokens.size(); ++i) store_head(args, head, t + i, tile + i * stride);
+  }
+}
+
+namespace {
+
+void rotate(float* values, const QkvArgs& args, int64_t token) {
+  const int64_t half = args.rope_dim / 2;
+  const float* angles = args.cos_sin + token * args.rope_dim;
+  const bool neox = args.rope_order == RopeOrder::kNeox;
+  for (int64_t i = 0; i < half; ++i) {
+    float& a = values[neox ? i : 2 * i];
+    float& b = values[neox ? i + half : 2 * i + 1];
+    const float c = angles[2 * i], s = angles[2 * i + 1];
+    const float rotated = a * c - b * s;
+    b = a * s + b * c;
+    a = rotated;
+  }
+}
+
+}  // namespace
+
+void CpuDevice::store_head(const QkvArgs& args, const QkvHead& head, int64_t token, float* values) {
+  const int64_t d = args.head_dim;
+  if (head.bias != nullptr)
+    for (int64_t i = 0; i < d; ++i) values[i] += head.bias[head.index * d + i];
+  if (head.norm != nullptr) kernels_.rms_norm(values, head.norm, args.input.norm_eps, d, values);
+  if (head.kind != QkvHead::Kind::kValue) rotate(values, args, token);
+  if (head.kind == QkvHead::Kind::kQuery) {
+    std::memcpy(args.q + token * args.q_stride + head.index * d, values,
+                static_cast<size_t>(d) * sizeof(float));
+    return;
+  }
+  const int64_t row = args.past % kPanelColumns + token;
+  if (head.kind == QkvHead::Kind::kValue) {
+    kernels_.convert(args.step.dtype, values, d, args.step.value(head.index, row));
+    return;
+  }
+  std::byte converted[kMaxHeadDim * 4];
+  kernels_.convert(args.step.dtype, values, d, converted);
+  const int64_t element = info(args.step.dtype).block_bytes;
+  std::byte* key = args.step.key(head.index, row);
+  for (int64_t i = 0; i < d; ++i)
+    std::memcpy(key + i * 16 * element, converted + i * element, static_cast<size_t>(element));
+}
+
+void CpuDevice::embed(const EmbedArgs& args) {
+  const int64_t stride = row_bytes(args.table.dtype, args.table.k);
+  team_.for_each(static_cast<int64_t>(args.token_ids.size()), 8, [&](int, Range tokens) {
+    for (int64_t t = tokens.begin; t < tokens.end; ++t)
+      dequantize_row(args.table.dtype,
+                     args.table.rows + args.token_ids[static_cast<size_t>(t)] * stride,
+                     args.table.k, args.x + t * args.table.k);
+  });
+}
+
+int32_t CpuDevice::argmax(const float* values, int64_t n) {
+  return static_cast<int32_t>(kernels_.argmax(values, n));
+}
+
+}  // namespace tandem

@@ -1,0 +1,70 @@
+// Which of the compiled kernel sets this CPU runs, and the choice between them.
+#include "kernels/kernel_set.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+#include "kernels/error.h"
+#include "kernels/range.h"
+
+namespace tandem {
+
+int64_t activation_row_bytes(ActivationFormat format, int64_t k) {
+  switch (format) {
+    case ActivationFormat::kF32:
+      return round_up(4 * k, 64);
+    case ActivationFormat::kBF16:
+      return round_up(2 * round_up(k, 2), 64);
+    case ActivationFormat::kQ8:
+      return round_up(k, 64) + 2 * round_up(k / 32 * 4, 64);
+  }
+  return 0;
+}
+
+static bool cpu_runs(std::string_view isa) {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                    __builtin_cpu_supports("f16c");
+  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") &&
+                      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+                      __builtin_cpu_supports("avx512vl");
+  const bool vnni = avx512 && __builtin_cpu_supports("avx512vnni");
+  if (isa == "avx2") return avx2;
+  if (isa == "avx512") return avx512;
+  if (isa == "avx512vnni") return vnni;
+  if (isa == "avx512bf16") return vnni && __builtin_cpu_supports("avx512bf16");
+#endif
+  return isa == "generic";
+}
+
+std::span<const KernelSet* const> kernel_sets() {
+  static const std::vector<const KernelSet*> sets = [] {
+    std::vector<const KernelSet*> runnable;
+    for (const KernelSet* set : compiled_kernel_sets())
+      if (cpu_runs(set->name)) runnable.push_back(set);
+    return runnable;
+  }();
+  return sets;
+}
+
+const KernelSet& kernel_set(std::string_view name) {
+  const char* forced = std::getenv("TANDEM_ISA");
+  const bool by_environment = name.empty() && forced != nullptr && *forced != '\0';
+  if (by_environment) name = forced;
+  if (name.empty()) return *kernel_sets().front();
+  std::vector<std::string_view> names;
+  for (const KernelSet* set : kernel_sets()) {
+    if (set->name == name) return *set;
+    names.push_back(set->name);
+  }
+  throw Error(
+      fmt::format("{}: `{}` is not an instruction set that this CPU and build run; use one of {}",
+                  by_environment ? "TANDEM_ISA" : "isa", name, fmt::join(names, ", ")));
+}
+
+}  // namespace tandem

@@ -1,0 +1,117 @@
+// Sixteen lanes in one AVX-512 register; VNNI and BF16 dot products where the compilation has them.
+// Included by isa_body.cpp only, inside the namespace of an instruction set.
+#pragma once
+
+struct Vec {
+  __m512 v;
+};
+struct IVec {
+  __m512i v;
+};
+/// 16 groups of 4 consecutive bytes, one group per lane, ready to be multiplied as unsigned bytes.
+struct Bytes {
+  __m512i v;
+};
+
+inline Vec zero() { return {_mm512_setzero_ps()}; }
+inline Vec broadcast(float x) { return {_mm512_set1_ps(x)}; }
+inline Vec load(const float* p) { return {_mm512_loadu_ps(p)}; }
+inline void store(float* p, Vec a) { _mm512_storeu_ps(p, a.v); }
+inline Vec load_f16(const void* p) {
+  return {_mm512_cvtph_ps(_mm256_loadu_si256(static_cast<const __m256i*>(p)))};
+}
+inline void store_f16(void* p, Vec a) {
+  _mm256_storeu_si256(static_cast<__m256i*>(p),
+                      _mm512_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+inline Vec add(Vec a, Vec b) { return {_mm512_add_ps(a.v, b.v)}; }
+inline Vec sub(Vec a, Vec b) { return {_mm512_sub_ps(a.v, b.v)}; }
+inline Vec mul(Vec a, Vec b) { return {_mm512_mul_ps(a.v, b.v)}; }
+inline Vec div(Vec a, Vec b) { return {_mm512_div_ps(a.v, b.v)}; }
+inline Vec max(Vec a, Vec b) { return {_mm512_max_ps(a.v, b.v)}; }
+inline Vec min(Vec a, Vec b) { return {_mm512_min_ps(a.v, b.v)}; }
+inline Vec fma(Vec a, Vec b, Vec c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
+inline Vec abs(Vec a) { return {_mm512_abs_ps(a.v)}; }
+inline IVec round_to_int(Vec a) { return {_mm512_cvtps_epi32(a.v)}; }  // ties to even (MXCSR)
+inline Vec to_float(IVec a) { return {_mm512_cvtepi32_ps(a.v)}; }
+inline IVec ibroadcast(int32_t x) { return {_mm512_set1_epi32(x)}; }
+inline void istore(int32_t* p, IVec a) { _mm512_storeu_si512(p, a.v); }
+inline void store_int8(int8_t* p, IVec a) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtsepi32_epi8(a.v));
+}
+inline int32_t reduce_add(IVec a) { return _mm512_reduce_add_epi32(a.v); }
+inline float reduce_add(Vec a) { return _mm512_reduce_add_ps(a.v); }
+inline float reduce_max(Vec a) { return _mm512_reduce_max_ps(a.v); }
+/// a * 2^n.
+inline Vec scale2(Vec a, IVec n) { return {_mm512_scalef_ps(a.v, _mm512_cvtepi32_ps(n.v))}; }
+/// Lanes of a where x >= limit, elsewhere 0.
+inline Vec zero_below(Vec a, Vec x, Vec limit) {
+  return {_mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x.v, limit.v, _CMP_GE_OQ), a.v)};
+}
+
+inline Bytes load_bytes(const std::byte* p) { return {_mm512_loadu_si512(p)}; }
+inline Bytes low_nibbles(Bytes a) { return {_mm512_and_si512(a.v, _mm512_set1_epi8(15))}; }
+inline Bytes high_nibbles(Bytes a) {
+  return {_mm512_and_si512(_mm512_srli_epi16(a.v, 4), _mm512_set1_epi8(15))};
+}
+
+inline int32_t load_quad(const int8_t* x) {
+  int32_t quad;
+  __builtin_memcpy(&quad, x, 4);
+  return quad;
+}
+
+// Bytes with an offset of 128: VNNI multiplies them as they are and begins the sum at -128 *
+// sum(x); without it vpmaddubsw would saturate, so the offset is taken back and the sign moved to
+// x.
+/// acc + sum of the 4 products (w - 128) * x per lane, for sums begun with start_offset8(sum of x).
+#ifdef __AVX512VNNI__
+inline IVec start_offset8(int32_t sum) { return ibroadcast(-128 * sum); }
+inline IVec dot_offset8(IVec acc, Bytes w, const int8_t* x) {
+  return {_mm512_dpbusd_epi32(acc.v, w.v, _mm512_set1_epi32(load_quad(x)))};
+}
+#else
+inline IVec start_offset8(int32_t) { return ibroadcast(0); }
+inline IVec dot_offset8(IVec acc, Bytes w, const int8_t* x) {
+  const __m512i quad = _mm512_set1_epi32(load_quad(x));
+  const __m512i weight = _mm512_xor_si512(w.v, _mm512_set1_epi8(-128));
+  const __m512i signed_x =
+      _mm512_mask_sub_epi8(quad, _mm512_movepi8_mask(weight), _mm512_setzero_si512(), quad);
+  const __m512i pairs = _mm512_maddubs_epi16(_mm512_abs_epi8(weight), signed_x);
+  return {_mm512_add_epi32(acc.v, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)))};
+}
+#endif
+
+/// acc + sum of the 4 products w * x per lane for w <= 15, where 16-bit sums cannot overflow.
+inline IVec dot_u4(IVec acc, Bytes w, const int8_t* x) {
+#ifdef __AVX512VNNI__
+  return {_mm512_dpbusd_epi32(acc.v, w.v, _mm512_set1_epi32(load_quad(x)))};
+#else
+  const __m512i pairs = _mm512_maddubs_epi16(w.v, _mm512_set1_epi32(load_quad(x)));
+  return {_mm512_add_epi32(acc.v, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)))};
+#endif
+}
+
+/// 16 lanes of two consecutive bfloat16 each.
+inline Vec even_bf16(Bytes pairs) { return {_mm512_castsi512_ps(_mm512_slli_epi32(pairs.v, 16))}; }
+inline Vec odd_bf16(Bytes pairs) {
+  return {_mm512_castsi512_ps(_mm512_and_si512(pairs.v, _mm512_set1_epi32(~0xffff)))};
+}
+
+#ifdef __AVX512BF16__
+inline constexpr bool kHasBF16Dot = true;
+inline Vec dot_bf16(Vec acc, Bytes w, const uint16_t* x) {
+  int32_t pair;
+  __builtin_memcpy(&pair, x, 4);
+  return {_mm512_dpbf16_ps(acc.v, (__m512bh)w.v, (__m512bh)_mm512_set1_epi32(pair))};
+}
+#else
+inline constexpr bool kHasBF16Dot = false;
+inline Vec dot_bf16(Vec acc, Bytes, const uint16_t*) { return acc; }
+#endif
+
+// Register blocking: accumulators that fit beside the operands.
+inline constexpr int kMaxTokens = 16;  ///< tokens at once over one panel
+inline constexpr int kQueryRows = 8;   ///< attention rows at once over one key panel
+inline constexpr int kValueRows = 4;   ///< attention rows x value vectors at once
+inline constexpr int kValueVecs = 4;
