@@ -10,6 +10,7 @@
 #include "kernels/error.h"
 #include "kernels/range.h"
 #include "runtime/gguf_cursor.h"
+#include "runtime/gguf_types.h"
 
 namespace tandem {
 namespace {
@@ -24,7 +25,6 @@ constexpr std::array<std::string_view, 31> kGgmlTypes{
 constexpr int64_t kMaxNameBytes = 65535;  ///< of a key, as the format says
 constexpr uint32_t kMaxDims = 4;
 constexpr int64_t kMaxElements = int64_t{1} << 56;  ///< their bytes fit an int64_t in any dtype
-constexpr int64_t kDefaultAlignment = 32;
 constexpr int64_t kMaxAlignment = int64_t{1} << 30;
 
 void read_version(GgufCursor& cursor) {
@@ -123,7 +123,7 @@ TensorRecord read_tensor(GgufCursor& cursor) {
 
 int64_t read_alignment(const GgufCursor& cursor, const Gguf& gguf) {
   const auto entry = gguf.metadata.find("general.alignment");
-  if (entry == gguf.metadata.end()) return kDefaultAlignment;
+  if (entry == gguf.metadata.end()) return kGgufAlignment;
   const int64_t* value = std::get_if<int64_t>(&entry->second.value);
   if (!value || *value < 8 || *value > kMaxAlignment || (*value & (*value - 1)) != 0)
     cursor.fail(entry->second.byte,

@@ -5,26 +5,10 @@
 #include <vector>
 
 #include "runtime/gguf_cursor.h"
+#include "runtime/gguf_types.h"
 
 namespace tandem {
 namespace {
-
-/// Value types of the metadata, by their number in the file.
-enum class GgufType : uint32_t {
-  kU8,
-  kI8,
-  kU16,
-  kI16,
-  kU32,
-  kI32,
-  kF32,
-  kBool,
-  kString,
-  kArray,
-  kU64,
-  kI64,
-  kF64
-};
 
 /// Of an array; the longest ones in use, merges of a vocabulary, have some 500 000.
 constexpr uint64_t kMaxElements = uint64_t{1} << 24;
