@@ -1,0 +1,229 @@
+#include <doctest/doctest.h>
+
+#include <array>
+
+#include "kernels/activation.h"
+#include "test_data.h"
+
+using namespace tandem;
+using reference::Matrix;
+
+namespace {
+
+/// A matrix of whole panels and prepared inputs, ready for KernelSet::linear.
+struct Problem {
+  Problem(const KernelSet& set, const TestMatrix& weights, const std::vector<float>& x)
+      : k(weights.exact.cols()),
+        dtype(weights.dtype),
+        format(set.format(weights.dtype)),
+        panel_stride(panel_bytes(weights.dtype, k)),
+        row_stride(activation_row_bytes(format, k)),
+        panels(weights.exact.rows() / 16 * panel_stride),
+        rows(static_cast<int64_t>(x.size()) / k * row_stride) {
+    for (int64_t p = 0; p < weights.exact.rows() / 16; ++p) {
+      std::array<const std::byte*, 16> columns;
+      for (int64_t c = 0; c < 16; ++c)
+        columns[static_cast<size_t>(c)] = weights.bytes.data() + (16 * p + c) * row_bytes(dtype, k);
+      pack_panel(dtype, columns.data(), k, panels.data() + p * panel_stride);
+    }
+    for (int64_t t = 0; t * k < static_cast<int64_t>(x.size()); ++t)
+      set.prepare(format, x.data() + t * k, k, rows.data() + t * row_stride);
+  }
+
+  /// Dot products of panels [first, first + count) with tokens [token, token + tokens).
+  std::vector<float> multiply(const KernelSet& set, Range panel_range, Range tokens) const {
+    std::vector<float> y(static_cast<size_t>(tokens.size() * panel_range.size() * 16), -1);
+    set.linear(
+        {.dtype = dtype,
+         .panels = panels.data() + panel_range.begin * panel_stride,
+         .num_panels = panel_range.size(),
+         .k = k,
+         .x = {.base = rows.data() + tokens.begin * row_stride, .row_bytes = row_stride, .k = k},
+         .tokens = tokens.size(),
+         .y = y.data(),
+         .y_stride = panel_range.size() * 16});
+    return y;
+  }
+
+  /// What the prepared rows mean: the kernel's true input.
+  Matrix prepared(int64_t tokens) const {
+    Matrix x(tokens, k);
+    for (int64_t t = 0; t < tokens; ++t)
+      for (int64_t i = 0; i < k; ++i) x(t, i) = prepared_element(t, i);
+    return x;
+  }
+  double prepared_element(int64_t t, int64_t i) const {
+    const std::byte* row = rows.data() + t * row_stride;
+    if (format == ActivationFormat::kF32) return reinterpret_cast<const float*>(row)[i];
+    if (format == ActivationFormat::kBF16)
+      return bf16_to_f32(reinterpret_cast<const uint16_t*>(row)[i]);
+    const Q8Row q8 = q8_row(const_cast<std::byte*>(row), k);
+    return double{q8.scale[i / 32]} * q8.q[i];
+  }
+
+  int64_t k;
+  DType dtype;
+  ActivationFormat format;
+  int64_t panel_stride, row_stride;
+  AlignedBytes panels, rows;
+};
+
+std::vector<int64_t> lengths(DType dtype) {
+  if (info(dtype).block_size > 1) return {32, 64, 96, 256, 2048};
+  return {1, 2, 17, 32, 77, 256, 2048};
+}
+
+/// Rounding of k float additions: a random walk of steps u |x| |w|, with room for bad luck.
+Matrix rounding(const Matrix& x, const Matrix& w) {
+  const double c = 4 * std::sqrt(static_cast<double>(x.cols())) + 8;
+  // FTZ of BF16 dot products adds at most the smallest normal number per product.
+  const double tiny = 0x1p-126 * static_cast<double>(x.cols());
+  return (c * kUnitRoundoff * x.rowwise().norm() * w.rowwise().norm().transpose()).array() + tiny;
+}
+
+void check_linear(const KernelSet& set, DType dtype, int64_t k, int64_t tokens, Values values) {
+  CAPTURE(set.name);
+  CAPTURE(name(dtype));
+  CAPTURE(k);
+  CAPTURE(tokens);
+  CAPTURE(static_cast<int>(values));
+  const int64_t panels = 1 + tokens % 5;
+  const TestMatrix weights = make_matrix(dtype, 16 * panels, k, 100 + k + tokens, values);
+  const Problem problem(set, weights, random_floats(tokens * k, 5 + k));
+  const std::vector<float> y = problem.multiply(set, {0, panels}, {0, tokens});
+  const Matrix x = problem.prepared(tokens);
+  check_near(reference::from_floats(y.data(), tokens, 16 * panels),
+             reference::linear(x, weights.exact), rounding(x, weights.exact));
+}
+
+}  // namespace
+
+TEST_CASE("dot products of all dtypes, lengths, panels and tokens are the reference's") {
+  for (const KernelSet* set : kernel_sets())
+    for (const DTypeInfo& d : kDTypes)
+      for (const int64_t k : lengths(d.dtype))
+        for (int64_t tokens = 1; tokens <= kTileTokens; ++tokens)
+          check_linear(*set, d.dtype, k, tokens, Values::kRandom);
+}
+
+TEST_CASE("dot products of extreme, zero, tiny and large weights are the reference's") {
+  for (const KernelSet* set : kernel_sets())
+    for (const DTypeInfo& d : kDTypes)
+      for (const Values values : kAllValues)
+        for (const int64_t tokens : {1, 3, 16}) check_linear(*set, d.dtype, 256, tokens, values);
+}
+
+TEST_CASE("integer sums do not overflow where every product has the largest magnitude") {
+  // All inputs at +1 or -1 become quants +127 or -127, against weights of -128 and nibbles 0
+  // and 15.
+  for (const KernelSet* set : kernel_sets()) {
+    for (const DType dtype : {DType::kQ8_0, DType::kQ4_0}) {
+      CAPTURE(set->name);
+      CAPTURE(name(dtype));
+      TestMatrix weights = make_matrix(dtype, 16, 64, 3, Values::kExtreme);
+      for (size_t i = 0; i < weights.bytes.size(); ++i)
+        if (i % static_cast<size_t>(info(dtype).block_bytes) >= 2)
+          weights.bytes[i] = std::byte{static_cast<uint8_t>(dtype == DType::kQ8_0 ? 0x80 : 0x0f)};
+      weights.exact = reference::dequantize(weights.source());
+      std::vector<float> x(2 * 64, 1.0f);
+      std::fill(x.begin() + 64, x.end(), -1.0f);
+      const Problem problem(*set, weights, x);
+      const Matrix prepared = problem.prepared(2);
+      check_near(reference::from_floats(problem.multiply(*set, {0, 1}, {0, 2}).data(), 2, 16),
+                 reference::linear(prepared, weights.exact), rounding(prepared, weights.exact));
+    }
+  }
+}
+
+TEST_CASE("a token's result is the same bits whichever tokens and panels share the tile") {
+  for (const KernelSet* set : kernel_sets()) {
+    for (const DTypeInfo& d : kDTypes) {
+      CAPTURE(set->name);
+      CAPTURE(d.name);
+      constexpr int64_t kLength = 288, kPanels = 5;
+      const TestMatrix weights = make_matrix(d.dtype, 16 * kPanels, kLength, 21);
+      const Problem problem(*set, weights, random_floats(kTileTokens * kLength, 22));
+      const std::vector<float> whole = problem.multiply(*set, {0, kPanels}, {0, kTileTokens});
+      int64_t wrong = 0;
+      for (int64_t token = 0; token < kTileTokens; ++token)
+        for (int64_t tokens = 1; token + tokens <= kTileTokens; ++tokens)
+          for (Range panels : {Range{0, 5}, Range{1, 5}, Range{0, 4}, Range{3, 4}}) {
+            const auto part = problem.multiply(*set, panels, {token, token + tokens});
+            for (int64_t t = 0; t < tokens; ++t)
+              wrong += std::memcmp(
+                           &part[static_cast<size_t>(t * panels.size() * 16)],
+                           &whole[static_cast<size_t>(((token + t) * kPanels + panels.begin) * 16)],
+                           static_cast<size_t>(panels.size() * 64)) != 0;
+          }
+      CHECK(wrong == 0);
+    }
+  }
+}
+
+TEST_CASE("rows stay between the columns of a wider output") {
+  const KernelSet& set = *kernel_sets().front();
+  const TestMatrix weights = make_matrix(DType::kF32, 16, 8, 31);
+  const Problem problem(set, weights, random_floats(2 * 8, 32));
+  std::vector<float> y(2 * 20, 7);
+  set.linear({.dtype = DType::kF32,
+              .panels = problem.panels.data(),
+              .num_panels = 1,
+              .k = 8,
+              .x = {.base = problem.rows.data(), .row_bytes = problem.row_stride, .k = 8},
+              .tokens = 2,
+              .y = y.data(),
+              .y_stride = 20});
+  for (const size_t i : {16, 17, 18, 19, 36, 37, 38, 39}) CHECK(y[i] == 7);
+}
+
+TEST_CASE("quantised inputs are within half a step, and their sums are exact") {
+  for (const KernelSet* set : kernel_sets()) {
+    CAPTURE(set->name);
+    constexpr int64_t kLength = 320;
+    std::vector<float> x = random_floats(kLength, 41);
+    for (int i = 0; i < 32; ++i) x[32 + i] = 0;        // a zero block
+    for (int i = 0; i < 32; ++i) x[64 + i] *= 1e-30f;  // a tiny one
+    for (int i = 0; i < 32; ++i) x[96 + i] *= 1e30f;   // a large one
+    for (int i = 0; i < 32; ++i) x[128 + i] = i == 5 ? -3.0f : 3.0f;
+    AlignedBytes row(activation_row_bytes(ActivationFormat::kQ8, kLength));
+    set->prepare(ActivationFormat::kQ8, x.data(), kLength, row.data());
+    const Q8Row q8 = q8_row(row.data(), kLength);
+    int wrong = 0;
+    for (int64_t b = 0; b < kLength / 32; ++b) {
+      int sum = 0;
+      for (int64_t i = 32 * b; i < 32 * b + 32; ++i) {
+        sum += q8.q[i];
+        const double error = std::abs(double{q8.scale[b]} * q8.q[i] - double{x[i]});
+        wrong += error > 0.5001 * double{q8.scale[b]};
+      }
+      wrong += sum != q8.sum[b];
+    }
+    CHECK(wrong == 0);
+    CHECK(q8.q[128] == 127);
+    CHECK(q8.q[133] == -127);
+  }
+}
+
+TEST_CASE("an input too small to have an inverse is as good as zero") {
+  for (const KernelSet* set : kernel_sets()) {
+    CAPTURE(set->name);
+    const std::vector<float> x = random_floats(64, 43, 1e-39f);
+    const TestMatrix weights = make_matrix(DType::kQ8_0, 16, 64, 44);
+    const std::vector<float> y = Problem(*set, weights, x).multiply(*set, {0, 1}, {0, 1});
+    for (const float value : y) CHECK(std::abs(value) < 1e-30f);
+  }
+}
+
+TEST_CASE("inputs for BF16 dot products are rounded to nearest") {
+  for (const KernelSet* set : kernel_sets()) {
+    CAPTURE(set->name);
+    const std::vector<float> x = random_floats(77, 51);
+    AlignedBytes row(activation_row_bytes(ActivationFormat::kBF16, 77));
+    set->prepare(ActivationFormat::kBF16, x.data(), 77, row.data());
+    const auto* out = reinterpret_cast<const uint16_t*>(row.data());
+    int wrong = 0;
+    for (size_t i = 0; i < 77; ++i) wrong += out[i] != f32_to_bf16(x[i]);
+    CHECK(wrong == 0);
+    CHECK(out[77] == 0);  // the pad of the last pair
+  }
+}
