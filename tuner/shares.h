@@ -1,0 +1,24 @@
+// Columns as shares of an op: the text that a plan file shows for the integer ranges of a split.
+#pragma once
+
+#include <span>
+#include <string>
+#include <vector>
+
+#include "sim/plan.h"
+
+namespace tandem {
+
+/// The split that split_columns makes of one share per unit, empty ranges left out.
+LinearSplit split_by_shares(int64_t n, std::span<const double> shares, int64_t align);
+
+/// One decimal per unit ("0.75", "0" where it has no columns) with as few digits as make
+/// split_by_shares give exactly `split` of [0, n) again. The split must be one that split_by_shares
+/// can give: units ascending, each once, cut on `align`.
+std::vector<std::string> shares_of(const LinearSplit& split, int64_t n, int64_t align,
+                                   size_t num_units);
+
+/// Columns of qkv such that every head is computed by the unit that attends its new tokens.
+LinearSplit qkv_of_heads(const ModelSpec& model, const std::vector<AttentionPart>& attention);
+
+}  // namespace tandem
