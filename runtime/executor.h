@@ -1,4 +1,5 @@
-// Runs a plan: one driver per unit walks its own tasks of the lowered graph and waits on flags of the others.
+// Runs a plan: one driver per unit walks its own tasks of the lowered graph and waits on flags of
+// the others.
 #pragma once
 
 #include <functional>
@@ -15,16 +16,18 @@
 namespace tandem {
 
 struct ExecutorOptions {
-  int64_t max_context = 4096;     ///< positions the caches hold
-  int64_t max_tokens = 512;       ///< tokens of the largest step
+  int64_t max_context = 4096;  ///< positions the caches hold
+  int64_t max_tokens = 512;    ///< tokens of the largest step
   int64_t max_logits_rows = 1;
-  bool release_source = true;     ///< give pages of the source back as they are placed
-  bool resident_all = false;      ///< every unit holds all weights, so that set_plan may give it any of them
+  bool release_source = true;  ///< give pages of the source back as they are placed
+  bool resident_all =
+      false;  ///< every unit holds all weights, so that set_plan may give it any of them
   std::function<void(int64_t placed_bytes, int64_t all_bytes)> progress;
 };
 
-/// Chooses the next token of the last logits row, and which rows of the step are kept. Called by the driver that
-/// holds the sample task. `logits` is [rows x vocab_size]; returns row indices to commit, ascending.
+/// Chooses the next token of the last logits row, and which rows of the step are kept. Called by
+/// the driver that holds the sample task. `logits` is [rows x vocab_size]; returns row indices to
+/// commit, ascending.
 using Sampler = std::function<std::vector<int32_t>(std::span<const float> logits, int64_t rows)>;
 
 /// Where a unit's bytes went.
@@ -36,24 +39,30 @@ struct MemoryUse {
 
 class Executor {
  public:
-  /// `units` are those of plan.units, in its order. Places weights and allocates everything that a step needs.
-  Executor(const Model& model, const Plan& plan, const std::vector<Unit>& units, const ExecutorOptions& options);
+  /// `units` are those of plan.units, in its order. Places weights and allocates everything that a
+  /// step needs.
+  Executor(const Model& model, const Plan& plan, const std::vector<Unit>& units,
+           const ExecutorOptions& options);
   ~Executor();
 
-  /// Goes on with another plan of the same units and model; needs options.resident_all. The caches are empty then.
+  /// Goes on with another plan of the same units and model; needs options.resident_all. The caches
+  /// are empty then.
   void set_plan(const Plan& plan);
 
   /// One forward pass over token_ids; step.tokens == token_ids.size(), step.context == context().
-  /// Logits of the last step.logits_rows tokens are in logits() afterwards. An empty sampler keeps every row.
-  const Timeline& run(const Step& step, std::span<const int32_t> token_ids, const Sampler& sampler = {});
+  /// Logits of the last step.logits_rows tokens are in logits() afterwards. An empty sampler keeps
+  /// every row.
+  const Timeline& run(const Step& step, std::span<const int32_t> token_ids,
+                      const Sampler& sampler = {});
 
-  std::span<const float> logits() const;   ///< [logits_rows x vocab_size] of the last run
-  int32_t argmax() const;                  ///< of the last logits row
-  const TaskGraph& graph() const;          ///< of the last run
-  int64_t context() const;                 ///< positions in the caches
-  /// Forgets positions at and beyond `context`, or fills up to it with seeded values (decode at depth, no prefill).
+  std::span<const float> logits() const;  ///< [logits_rows x vocab_size] of the last run
+  int32_t argmax() const;                 ///< of the last logits row
+  TaskGraph graph() const;                ///< of the last run
+  int64_t context() const;                ///< positions in the caches
+  /// Forgets positions at and beyond `context`, or fills up to it with seeded values (decode at
+  /// depth, no prefill).
   void set_context(int64_t context, uint64_t seed = 1);
-  std::vector<MemoryUse> memory() const;   ///< per unit
+  std::vector<MemoryUse> memory() const;  ///< per unit
 
  private:
   struct State;

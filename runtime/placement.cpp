@@ -1,0 +1,155 @@
+#include "runtime/placement.h"
+
+#include <algorithm>
+#include <atomic>
+#include <mutex>
+#include <thread>
+#include <utility>
+
+namespace tandem {
+namespace {
+
+/// One matrix and the slot that its placed form goes to in each memory.
+struct Job {
+  const MatrixSource* source;
+  std::vector<Range> columns;        ///< per memory
+  std::vector<MatrixHandle*> slots;  ///< per memory
+  bool keep_source = false;
+  std::once_flag prepared;
+  std::atomic<int> left{0};  ///< memories that have not placed it yet
+};
+
+class Placement {
+ public:
+  Placement(const Model& model, const Plan& plan, const std::vector<int>& memory_of, bool whole)
+      : model_(model), plan_(plan), memory_of_(memory_of), whole_(whole) {
+    const int memories = 1 + *std::max_element(memory_of.begin(), memory_of.end());
+    weights_.resize(static_cast<size_t>(memories));
+    for (PlacedWeights& weights : weights_)
+      weights.layers.resize(static_cast<size_t>(model.spec.num_layers));
+    for (int64_t layer = 0; layer < model.spec.num_layers; ++layer) add_layer(layer);
+    std::vector<Range> columns(weights_.size());
+    for (const Phase& phase : plan.phases) add_split(phase.lm_head, 1, 1, columns);
+    add(model.lm_head, columns, [](PlacedWeights& w) { return &w.lm_head; });
+    jobs_.back()->keep_source = model.spec.tied_embedding;
+  }
+
+  std::vector<PlacedWeights> run(const std::vector<std::unique_ptr<Device>>& devices,
+                                 const PlacementOptions& options) {
+    std::vector<std::thread> threads;
+    for (size_t unit = 0; unit < devices.size(); ++unit)
+      threads.emplace_back([&, unit] { place_share(*devices[unit], unit, options); });
+    for (std::thread& thread : threads) thread.join();
+    for (size_t m = 0; m < weights_.size(); ++m)
+      for (const auto& job : jobs_)
+        if (*job->slots[m]) weights_[m].bytes += (*job->slots[m])->bytes;
+    return std::move(weights_);
+  }
+
+ private:
+  /// Widens columns[m] by what the units of memory m hold of a split; its columns times `times` /
+  /// `per` are the matrix's.
+  void add_split(const LinearSplit& split, int64_t times, int64_t per,
+                 std::vector<Range>& columns) const {
+    for (const ColumnShare& share : split) {
+      Range& held = columns[static_cast<size_t>(memory_of_[static_cast<size_t>(share.unit)])];
+      held = hull(held, {share.columns.begin / per * times, share.columns.end / per * times});
+    }
+  }
+
+  void add_layer(int64_t layer) {
+    const LayerWeights& source = model_.layers[static_cast<size_t>(layer)];
+    const ModelSpec& spec = model_.spec;
+    const size_t memories = weights_.size();
+    std::vector<Range> q(memories), kv(memories), out(memories), gate_up(memories), down(memories);
+    const int64_t width = spec.qkv_columns_per_kv_head();
+    for (const Phase& phase : plan_.phases) {
+      const LayerPlan& plan = layer_plan(phase, layer);
+      add_split(plan.qkv, spec.group() * spec.head_dim, width, q);
+      add_split(plan.qkv, spec.head_dim, width, kv);
+      add_split(plan.out, 1, 1, out);
+      add_split(plan.gate_up, 1, 1, gate_up);
+      add_split(plan.down, 1, 1, down);
+    }
+    const auto slot = [layer](MatrixHandle PlacedLayer::*member) {
+      return [layer, member](PlacedWeights& w) {
+        return &(w.layers[static_cast<size_t>(layer)].*member);
+      };
+    };
+    add(source.q, q, slot(&PlacedLayer::q));
+    add(source.k, kv, slot(&PlacedLayer::k));
+    add(source.v, kv, slot(&PlacedLayer::v));
+    add(source.out, out, slot(&PlacedLayer::out));
+    add(source.gate, gate_up, slot(&PlacedLayer::gate));
+    add(source.up, gate_up, slot(&PlacedLayer::up));
+    add(source.down, down, slot(&PlacedLayer::down));
+  }
+
+  template <class SlotOf>
+  void add(const MatrixSource& source, std::vector<Range> columns, const SlotOf& slot_of) {
+    auto job = std::make_unique<Job>();
+    job->source = &source;
+    if (whole_) std::fill(columns.begin(), columns.end(), Range{0, source.columns});
+    job->columns = std::move(columns);
+    for (PlacedWeights& weights : weights_) job->slots.push_back(slot_of(weights));
+    job->left = static_cast<int>(weights_.size());
+    all_bytes_ += bytes_of(*job);
+    jobs_.push_back(std::move(job));
+  }
+
+  static int64_t bytes_of(const Job& job) {
+    return job.source->columns * row_bytes(job.source->dtype, job.source->k);
+  }
+
+  /// Units of one memory take turns at its matrices.
+  void place_share(Device& device, size_t unit, const PlacementOptions& options) {
+    const int memory = memory_of_[unit];
+    const auto first = memory_of_.begin();
+    const auto turn = std::count(first, first + static_cast<ptrdiff_t>(unit), memory);
+    const auto turns = std::count(first, memory_of_.end(), memory);
+    device.begin_step();
+    for (size_t i = static_cast<size_t>(turn); i < jobs_.size(); i += static_cast<size_t>(turns)) {
+      Job& job = *jobs_[i];
+      const size_t m = static_cast<size_t>(memory);
+      if (!job.columns[m].empty()) {
+        std::call_once(job.prepared,
+                       [&] { model_.storage->prepare(job.source->rows, bytes_of(job)); });
+        *job.slots[m] = device.place(*job.source, job.columns[m]);
+      }
+      if (job.left.fetch_sub(1) == 1) finish(job, options);
+    }
+    device.end_step();
+  }
+
+  void finish(const Job& job, const PlacementOptions& options) {
+    if (options.release && !job.keep_source)
+      model_.storage->release(job.source->rows, bytes_of(job));
+    const std::lock_guard lock(progress_mutex_);
+    placed_bytes_ += bytes_of(job);
+    if (options.progress) options.progress(placed_bytes_, all_bytes_);
+  }
+
+  const Model& model_;
+  const Plan& plan_;
+  const std::vector<int>& memory_of_;
+  const bool whole_;
+  std::vector<PlacedWeights> weights_;
+  std::vector<std::unique_ptr<Job>> jobs_;
+  std::mutex progress_mutex_;
+  int64_t placed_bytes_ = 0, all_bytes_ = 0;
+};
+
+}  // namespace
+
+std::vector<PlacedWeights> place_weights(const Model& model, const Plan& plan,
+                                         const std::vector<std::unique_ptr<Device>>& devices,
+                                         const std::vector<int>& memory_of,
+                                         const PlacementOptions& options) {
+  // The table is read row by row as the file stores it, and a tied head is placed from it.
+  model.storage->prepare(
+      model.embedding.rows,
+      model.embedding.columns * row_bytes(model.embedding.dtype, model.embedding.k));
+  return Placement(model, plan, memory_of, options.whole).run(devices, options);
+}
+
+}  // namespace tandem
