@@ -42,7 +42,7 @@ CheckedYaml::CheckedYaml(YAML::Node node, std::string name, int fallback_line,
                          std::shared_ptr<const std::string> file)
     : node_(std::move(node)), name_(std::move(name)), line_(fallback_line), file_(std::move(file)) {
   // An absent value carries no mark; its parent's line is the best there is.
-  if (node_.IsDefined() && !node_.Mark().is_null()) line_ = node_.Mark().line + 1;
+  if (line_ > 0 && node_.IsDefined() && !node_.Mark().is_null()) line_ = node_.Mark().line + 1;
 }
 
 CheckedYaml CheckedYaml::load(const std::string& path) {
@@ -53,6 +53,10 @@ CheckedYaml CheckedYaml::load(const std::string& path) {
   } catch (const YAML::Exception& e) {
     throw Error(fmt::format("{}:{}: not YAML: {}", path, e.mark.line + 1, one_line(e.msg)));
   }
+}
+
+CheckedYaml CheckedYaml::tree(YAML::Node root, const std::string& place) {
+  return {std::move(root), "", 0, std::make_shared<const std::string>(place)};
 }
 
 CheckedYaml CheckedYaml::child(const YAML::Node& node, std::string name) const {
@@ -135,7 +139,9 @@ bool CheckedYaml::boolean() const {
   return text == "true";
 }
 
-std::string CheckedYaml::place() const { return fmt::format("{}:{}", *file_, line_); }
+std::string CheckedYaml::place() const {
+  return line_ > 0 ? fmt::format("{}:{}", *file_, line_) : *file_;
+}
 
 void CheckedYaml::fail(std::string_view message) const {
   throw Error(name_.empty() ? fmt::format("{}: {}", place(), message)

@@ -22,6 +22,8 @@ class CheckedYaml {
  public:
   /// The root of a file. Error where it cannot be read or is no YAML.
   static CheckedYaml load(const std::string& path);
+  /// A tree that lies in no file; messages begin with `place` and name no line.
+  static CheckedYaml tree(YAML::Node root, const std::string& place);
 
   /// Of a map: the value of a key that must be there; of one that may be.
   CheckedYaml at(std::string_view key) const;
@@ -47,9 +49,9 @@ class CheckedYaml {
 
   /// The key, or the list and index, under which it stands: "units[2]"; "" for the root.
   const std::string& name() const { return name_; }
-  /// 1-based.
+  /// 1-based; 0 in a tree that lies in no file.
   int line() const { return line_; }
-  /// `FILE:LINE`.
+  /// `FILE:LINE`, or the place of a tree.
   std::string place() const;
   [[noreturn]] void fail(std::string_view message) const;
 
