@@ -1,0 +1,106 @@
+#include "tuner/agreement.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <set>
+
+#include "tuner/token_input.h"
+
+namespace tandem {
+namespace {
+
+constexpr uint64_t kInputSeed = 1;
+
+/// Kernel sets of the units that have columns.
+std::set<std::string> kernel_sets_of(const Plan& plan, const std::vector<Unit>& units) {
+  std::set<std::string> isas;
+  const auto add = [&](const LinearSplit& split) {
+    for (const ColumnShare& share : split) isas.insert(units[static_cast<size_t>(share.unit)].isa);
+  };
+  for (const Phase& phase : plan.phases) {
+    for (const LayerPlan& layer : phase.layers)
+      for (const LinearSplit* split : {&layer.qkv, &layer.out, &layer.gate_up, &layer.down})
+        add(*split);
+    add(phase.lm_head);
+  }
+  return isas;
+}
+
+bool cuts_positions(const Plan& plan) {
+  for (const Phase& phase : plan.phases)
+    for (const LayerPlan& layer : phase.layers)
+      for (const AttentionPart& part : layer.attention)
+        if (part.context != Range{0, kOpenEnd} || !part.new_tokens) return true;
+  return false;
+}
+
+/// Logits of the input under the executor's plan.
+std::vector<float> logits_of(Executor& executor, const ModelSpec& model,
+                             const AgreementInput& input) {
+  std::vector<float> all;
+  const auto run = [&](const Step& step, std::span<const int32_t> tokens) {
+    executor.run(step, tokens);
+    all.insert(all.end(), executor.logits().begin(), executor.logits().end());
+  };
+  const auto prompt = random_tokens(input.prompt, model.vocab_size, kInputSeed);
+  executor.set_context(0);
+  run({.tokens = input.prompt, .context = 0, .parents = {}}, prompt);
+  executor.set_context(0);
+  executor.set_context(input.context, kInputSeed);
+  const auto tokens = random_tokens(input.steps, model.vocab_size, kInputSeed);
+  for (int64_t i = 0; i < input.steps; ++i)
+    run({.tokens = 1, .context = input.context + i, .parents = {}},
+        std::span(tokens).subspan(static_cast<size_t>(i), 1));
+  return all;
+}
+
+}  // namespace
+
+bool keeps_every_bit(const Plan& plan, const std::vector<Unit>& units) {
+  std::set<std::string> isas = kernel_sets_of(plan, units);
+  isas.insert(units.front().isa);  // of the reference
+  return isas.size() == 1 && !cuts_positions(plan);
+}
+
+double rounding_tolerance(const ModelSpec& model, DType kv_dtype) {
+  double bound = kv_dtype == DType::kF32 ? 1e-5 : 2e-3;
+  for (const LayerDTypes& layer : model.layers)
+    for (const DType dtype :
+         {layer.q, layer.k, layer.v, layer.out, layer.gate, layer.up, layer.down}) {
+      if (dtype == DType::kBF16) bound = std::max(bound, 1e-2);
+      if (dtype == DType::kQ8_0 || dtype == DType::kQ4_0) bound = std::max(bound, 4e-2);
+    }
+  return bound;
+}
+
+double relative_l2(std::span<const float> a, std::span<const float> b) {
+  double difference = 0;
+  double norm = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    const double d = static_cast<double>(a[i]) - b[i];
+    difference += d * d;
+    norm += static_cast<double>(b[i]) * b[i];
+  }
+  return norm > 0 ? std::sqrt(difference / norm) : std::sqrt(difference);
+}
+
+Agreement check_agreement(Executor& executor, const ModelSpec& model, const Plan& plan,
+                          const std::vector<Unit>& units, const AgreementInput& input) {
+  Plan alone = single_unit_plan(model, plan.units, 0);
+  alone.kv_dtype = plan.kv_dtype;
+  executor.set_plan(alone);
+  const std::vector<float> reference = logits_of(executor, model, input);
+  executor.set_plan(plan);
+  const std::vector<float> logits = logits_of(executor, model, input);
+  Agreement agreement;
+  agreement.rows = std::ssize(logits) / model.vocab_size;
+  agreement.identical =
+      std::memcmp(logits.data(), reference.data(), logits.size() * sizeof(float)) == 0;
+  agreement.relative_error = relative_l2(logits, reference);
+  agreement.must_be_identical = keeps_every_bit(plan, units);
+  if (!agreement.must_be_identical) agreement.tolerance = rounding_tolerance(model, plan.kv_dtype);
+  return agreement;
+}
+
+}  // namespace tandem

@@ -1,0 +1,201 @@
+// tandem compare: predicted beside measured time of many plans, the best of both and the regret.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <memory>
+
+#include "kernels/error.h"
+#include "kernels/file.h"
+#include "tuner/commands.h"
+#include "tuner/compare_report.h"
+#include "tuner/plan_units.h"
+#include "tuner/session.h"
+#include "tuner/sweep.h"
+
+namespace tandem {
+namespace {
+
+struct CompareArgs {
+  SessionArgs session;
+  std::vector<std::string> plans;
+  std::string sweep;
+  int64_t random_plans = 0;
+  std::vector<int64_t> contexts;
+  std::string what = "decode";
+  int64_t tokens = 1;
+  std::optional<int64_t> prompt;
+  TrialOptions trials;
+  std::string output;
+  OutputArgs out;
+};
+
+void check_args(const CompareArgs& args) {
+  const int sources = !args.plans.empty() + !args.sweep.empty() + (args.random_plans > 0);
+  if (sources != 1)
+    throw Error("nothing to compare: expected plan files, --sweep or --random-plans, one of them");
+  if (args.sweep == "context" && !args.contexts.empty())
+    throw Error("--contexts: --sweep context sets its own");
+}
+
+/// The session with all units of the profile, so that any plan over some of them can run.
+Session open_wide_session(const CompareArgs& args) {
+  Session session = open_session(args.session);
+  if (!session.measured)
+    throw Error(fmt::format("{}: no such profile, and nothing to predict from: `tandem profile`",
+                            args.session.machine.machine));
+  std::vector<std::string> names;
+  session.units.clear();
+  for (const UnitProfile& profile : session.machine.units) {
+    names.push_back(profile.unit.name);
+    session.units.push_back(profile.unit);
+  }
+  session.plan = with_units(session.plan, names, args.session.plan);
+  return session;
+}
+
+std::vector<int64_t> contexts_of(const CompareArgs& args, const Session& session) {
+  return args.contexts.empty() ? std::vector{session.plan.workload.context} : args.contexts;
+}
+
+std::vector<NamedPlan> make_plans(const CompareArgs& args, const Session& session) {
+  const ModelSpec& model = session.model->spec;
+  if (args.sweep == "columns") return column_sweep(model, session.plan.units);
+  if (args.sweep == "heads") return head_sweep(model, session.plan);
+  if (!args.sweep.empty()) return {{"planned", session.plan}};
+  if (args.random_plans > 0) {
+    const auto contexts = contexts_of(args, session);
+    const int64_t deepest = *std::max_element(contexts.begin(), contexts.end());
+    return random_plans(model, session.plan.units, args.random_plans, args.session.model.seed,
+                        std::max(deepest, 2 * kAttentionChunk));
+  }
+  std::vector<NamedPlan> plans;
+  for (const std::string& path : args.plans)
+    plans.push_back({path, read_session_plan(session, path, args.session.force)});
+  return plans;
+}
+
+std::vector<TrialShape> make_shapes(const CompareArgs& args, const Session& session) {
+  const ModelSpec& model = session.model->spec;
+  const auto contexts = contexts_of(args, session);
+  if (args.sweep == "context") return context_sweep(model, args.tokens);
+  if (args.sweep == "tokens") return token_sweep(model, contexts.front());
+  std::vector<TrialShape> shapes;
+  if (args.what != "prefill")
+    for (const int64_t context : contexts)
+      shapes.push_back({TrialKind::kDecode, args.tokens, context});
+  if (args.what != "decode")
+    shapes.push_back({TrialKind::kPrefill, args.prompt.value_or(session.plan.workload.prompt), 0});
+  return shapes;
+}
+
+std::unique_ptr<Executor> open_for(const Session& session, const std::vector<TrialShape>& shapes,
+                                   const CompareArgs& args) {
+  ExecutorOptions options;
+  options.resident_all = true;
+  options.max_context = 1;
+  options.max_tokens = 1;
+  for (const TrialShape& shape : shapes) {
+    const int64_t step = std::min(shape.tokens, args.trials.max_tokens);
+    options.max_context = std::max(options.max_context, shape.context + shape.tokens);
+    options.max_tokens = std::max(options.max_tokens, step);
+    if (shape.kind == TrialKind::kDecode)
+      options.max_logits_rows = std::max(options.max_logits_rows, shape.tokens);
+  }
+  return open_executor(session, options);
+}
+
+std::vector<ComparePoint> compare(const CompareArgs& args, const Session& session) {
+  const ModelSpec& model = session.model->spec;
+  auto plans = make_plans(args, session);
+  for (NamedPlan& plan : plans) plan.plan.kv_dtype = session.plan.kv_dtype;
+  const auto shapes = make_shapes(args, session);
+  const auto trials = make_trials(plans, shapes);
+  const auto executor = open_for(session, shapes, args);
+  StateGate gate(session.machine);
+  Progress progress(args.out.progress());
+  TrialOptions options = args.trials;
+  options.progress = [&](double done, const std::string& what) { progress.update(done, what); };
+  const auto runs = run_trials(*executor, model, trials, gate, options);
+  std::vector<ComparePoint> points;
+  for (size_t i = 0; i < trials.size(); ++i) {
+    points.push_back(
+        {trials[i], predict(model, session.machine, trials[i], options.max_tokens), runs[i]});
+    points.back().trial.plan = nullptr;  // the plans end here
+  }
+  return points;
+}
+
+void run_command(const CompareArgs& args) {
+  check_args(args);
+  if (!args.output.empty()) prepare_output(args.output);
+  const Session session = open_wide_session(args);
+  const auto points = compare(args, session);
+  const CompareSummary summary = summarize(points);
+  Json json = {{"version", 1},
+               {"model", session.model->spec.name},
+               {"dtype", name(main_dtype(session.model->spec))},
+               {"machine", session.machine.machine.name},
+               {"machine_fingerprint", session.machine.fingerprint}};
+  json.update(compare_json(points, summary));
+  if (!args.output.empty()) write_file_atomically(args.output, compare_yaml(json));
+  if (args.out.json)
+    print_json(json);
+  else
+    fmt::print("{}", compare_text(points, summary));
+}
+
+void add_measuring_options(CLI::App& app, CompareArgs& args) {
+  app.add_option("--what", args.what, "what is timed: decode, prefill or both")
+      ->check(CLI::IsMember({"decode", "prefill", "both"}))
+      ->capture_default_str();
+  app.add_option("--contexts", args.contexts, "depths of decode (default: the plan's workload)")
+      ->delimiter(',')
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--tokens", args.tokens, "tokens of a decode step")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  app.add_option("--prompt-tokens", args.prompt,
+                 "tokens of a prefill (default: the plan's workload)")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--repeat", args.trials.repeat, "counted runs of each point")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
+  app.add_option("--max-seconds", args.trials.max_seconds,
+                 "begin no run later than this; every point is run once nevertheless")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+}
+
+}  // namespace
+
+void add_compare_command(CLI::App& app, int&) {
+  auto args = std::make_shared<CompareArgs>();
+  CLI::App& command = *app.add_subcommand(
+      "compare", "predicted beside measured time of many plans: errors, bests, regret");
+  command.add_option("plans", args->plans, "plan files");
+  command.add_option("--plan", args->session.plan,
+                     "plan that a sweep starts from (default: searched)");
+  command
+      .add_option("--sweep", args->sweep,
+                  "columns (in steps of 5 %), heads (of the first unit), context, or tokens (of a "
+                  "step)")
+      ->check(CLI::IsMember({"columns", "heads", "context", "tokens"}));
+  command.add_option("--random-plans", args->random_plans, "compare so many random plans (--seed)")
+      ->check(CLI::NonNegativeNumber);
+  add_session_options(command, args->session);
+  command.get_option("--seed")->description("of random plans and a shape's pseudo-random weights");
+  add_measuring_options(command, *args);
+  command.add_option("-o,--output", args->output, "file for the figures (YAML)");
+  add_output_options(command, args->out);
+  command.footer(
+      "Example: tandem compare --model tinyllama-1.1b --sweep columns -o compare.yaml\n"
+      "A run counts where the state probe before and after it is that of the profile.");
+  command.callback([args] {
+    // Plans name their model, so that --model need not be repeated.
+    if (args->session.plan.empty() && !args->plans.empty())
+      args->session.plan = args->plans.front();
+    run_command(*args);
+  });
+}
+
+}  // namespace tandem

@@ -1,0 +1,136 @@
+#include "tuner/trial.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+#include "runtime/generate.h"
+#include "tuner/token_input.h"
+
+namespace tandem {
+namespace {
+
+/// A step right after the caches were filled finds them elsewhere than the next step does.
+constexpr int kWarmUpSteps = 1;
+constexpr int kTimedSteps = 5;
+/// A machine that stays in another state must not hold the command up for ever.
+constexpr size_t kRunsPerCountedRun = 4;
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+double run_step(Executor& executor, const ModelSpec& model, const Step& step) {
+  const auto tokens = random_tokens(step.tokens, model.vocab_size, 1);
+  return executor.run(step, tokens).makespan_s;
+}
+
+double run_decode(Executor& executor, const ModelSpec& model, const Step& step) {
+  std::vector<double> seconds;
+  for (int i = -kWarmUpSteps; i < kTimedSteps; ++i) {
+    executor.set_context(step.context);
+    const double step_s = run_step(executor, model, step);
+    if (i >= 0) seconds.push_back(step_s);
+  }
+  return median(std::move(seconds));
+}
+
+double run_once(Executor& executor, const ModelSpec& model, const Trial& trial,
+                int64_t max_tokens) {
+  const auto steps = trial_steps(trial, max_tokens);
+  executor.set_plan(*trial.plan);
+  if (trial.kind == TrialKind::kDecode) return run_decode(executor, model, steps.front());
+  executor.set_context(trial.context);
+  double seconds = 0;
+  for (const Step& step : steps) seconds += run_step(executor, model, step);
+  return seconds;
+}
+
+bool wants_run(const TrialRuns& runs, size_t repeat, bool late) {
+  const size_t all = runs.counted_s.size() + runs.left_out_s.size();
+  if (late) return all == 0;
+  return runs.counted_s.size() < repeat && all < repeat * kRunsPerCountedRun;
+}
+
+double share_done(const std::vector<TrialRuns>& runs, int64_t repeat) {
+  size_t counted = 0;
+  for (const TrialRuns& trial : runs) counted += trial.counted_s.size();
+  return static_cast<double>(counted) / static_cast<double>(runs.size()) /
+         static_cast<double>(repeat);
+}
+
+}  // namespace
+
+std::vector<Step> trial_steps(const Trial& trial, int64_t max_tokens) {
+  if (trial.kind == TrialKind::kPrefill)
+    return prefill_steps(trial.tokens, max_tokens, trial.context);
+  return {{.tokens = trial.tokens,
+           .context = trial.context,
+           .logits_rows = trial.tokens,
+           .parents = {}}};
+}
+
+TrialPrediction predict(const ModelSpec& model, const MachineProfile& machine, const Trial& trial,
+                        int64_t max_tokens) {
+  const CostModel cost(model, machine, *trial.plan);
+  TrialPrediction sum;
+  for (const Step& step : trial_steps(trial, max_tokens)) {
+    const TaskGraph graph = lower(model, *trial.plan, step);
+    const Timeline timeline = simulate(graph, cost);
+    const Interval interval = interval_90(graph, cost, timeline);
+    sum.seconds += timeline.makespan_s;
+    sum.interval.low_s += interval.low_s;
+    sum.interval.high_s += interval.high_s;
+  }
+  return sum;
+}
+
+double TrialRuns::median_s() const { return median(counted_s.empty() ? left_out_s : counted_s); }
+
+double TrialRuns::spread() const {
+  std::vector<double> sorted = counted_s.empty() ? left_out_s : counted_s;
+  if (sorted.size() < 2) return 0;
+  std::sort(sorted.begin(), sorted.end());
+  const auto quantile = [&](double q) {
+    const double at = q * static_cast<double>(sorted.size() - 1);
+    const auto below = static_cast<size_t>(at);
+    const size_t above = std::min(below + 1, sorted.size() - 1);
+    return std::lerp(sorted[below], sorted[above], at - static_cast<double>(below));
+  };
+  return (quantile(0.75) - quantile(0.25)) / quantile(0.5);
+}
+
+StateGate::StateGate(const MachineProfile& profile)
+    : probe_(profile.machine.cores), expected_(profile.conditions) {}
+
+bool StateGate::matches() {
+  const double reference = expected_.probe.dram_read_per_s;
+  if (reference <= 0) return true;
+  const Probe now = probe_.measure();
+  state_ = classify(now, reference);
+  return state_ == expected_.state && std::abs(now.dram_read_per_s / reference - 1) <= 0.1;
+}
+
+std::vector<TrialRuns> run_trials(Executor& executor, const ModelSpec& model,
+                                  const std::vector<Trial>& trials, StateGate& gate,
+                                  const TrialOptions& options) {
+  std::vector<TrialRuns> runs(trials.size());
+  const auto start = std::chrono::steady_clock::now();
+  bool before = gate.matches();
+  for (bool missing = true; missing;) {
+    missing = false;
+    for (size_t i = 0; i < trials.size(); ++i) {
+      const bool late = seconds_since(start) > options.max_seconds;
+      if (!wants_run(runs[i], static_cast<size_t>(options.repeat), late)) continue;
+      const double seconds = run_once(executor, model, trials[i], options.max_tokens);
+      const bool after = gate.matches();
+      (before && after ? runs[i].counted_s : runs[i].left_out_s).push_back(seconds);
+      before = after;
+      missing = true;
+      if (options.progress) options.progress(share_done(runs, options.repeat), trials[i].label);
+    }
+  }
+  return runs;
+}
+
+}  // namespace tandem
