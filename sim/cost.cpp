@@ -15,10 +15,15 @@ class CostSum {
     spread_s_ += value.y * value.spread;
     cost_.extrapolated = cost_.extrapolated || value.extrapolated;
   }
-  TaskCost with_demand(double memory_bytes) const {
+  TaskCost without_demand() const {
     TaskCost cost = cost_;
     cost.spread = cost.seconds > 0 ? spread_s_ / cost.seconds : 0;
-    cost.memory_bytes = memory_bytes;
+    return cost;
+  }
+  /// What was read faster than memory delivers came in part from cache.
+  TaskCost with_demand(double bytes, const UnitProfile& profile) const {
+    TaskCost cost = without_demand();
+    cost.memory_bytes = std::min(bytes, cost.seconds * profile.dram_read_per_s.median);
     return cost;
   }
 
@@ -41,18 +46,18 @@ TaskCost in_cache(const UnitProfile& profile, const Curve& curve, double x, doub
     value.y *= times;
   CostSum sum;
   sum.add(value);
-  return sum.with_demand(0);
+  return sum.without_demand();
 }
 
 /// Bytes of the task's matrices of one dtype; 0 where an earlier matrix has it too.
-int64_t bytes_of_new_dtype(const Task& task, int matrix) {
+double bytes_of_new_dtype(const Task& task, int matrix) {
   const DType dtype = task.matrices[static_cast<size_t>(matrix)].dtype;
-  int64_t bytes = 0;
+  double bytes = 0;
   for (int i = 0; i < task.num_matrices; ++i) {
     const MatrixWork& work = task.matrices[static_cast<size_t>(i)];
     if (work.dtype != dtype) continue;
     if (i < matrix) return 0;
-    bytes += work.bytes();
+    bytes += static_cast<double>(work.bytes());
   }
   return bytes;
 }
@@ -68,7 +73,7 @@ TaskCost CostModel::cost(const Task& task) const {
       CostSum sum;
       sum.add(read(profile.dram_read_per_s,
                    static_cast<double>(task.tokens * hidden_size_) * sizeof(float)));
-      return sum.with_demand(task.bytes);
+      return sum.with_demand(task.bytes, profile);
     }
     case Stage::kAttention:
       return attention(unit, task);
@@ -93,18 +98,18 @@ TaskCost CostModel::cost(const Task& task) const {
 TaskCost CostModel::linear(const UnitCost& unit, const Task& task) const {
   CostSum sum;
   for (int i = 0; i < task.num_matrices; ++i) {
-    const int64_t bytes = bytes_of_new_dtype(task, i);
+    const double bytes = bytes_of_new_dtype(task, i);
     if (bytes == 0) continue;
     const MatrixWork& work = task.matrices[static_cast<size_t>(i)];
-    const size_t slot = static_cast<size_t>(work.dtype);
-    if (unit.prepare[slot])
-      sum.add(unit.prepare[slot]->at(static_cast<double>(task.tokens * work.k)));
-    const CurveFamily& curves = unit.linear[slot];
-    sum.add(curves.empty()
-                ? roofline(unit, static_cast<double>(bytes))
-                : curves.at(static_cast<double>(task.tokens), static_cast<double>(bytes)));
+    const DTypeCost& dtype = unit.dtypes[static_cast<size_t>(work.dtype)];
+    if (dtype.prepare) sum.add(dtype.prepare->at(static_cast<double>(task.tokens * work.k)));
+    CurveValue value = dtype.linear.empty()
+                           ? roofline(unit, bytes)
+                           : dtype.linear.at(static_cast<double>(task.tokens), bytes);
+    value.extrapolated = value.extrapolated || !dtype.measured;
+    sum.add(value);
   }
-  return sum.with_demand(unit.resident ? 0 : task.bytes);
+  return unit.resident ? sum.without_demand() : sum.with_demand(task.bytes, *unit.profile);
 }
 
 TaskCost CostModel::attention(const UnitCost& unit, const Task& task) const {
@@ -117,7 +122,7 @@ TaskCost CostModel::attention(const UnitCost& unit, const Task& task) const {
     value.y *= unit.attention_scale;
     sum.add(value);
   }
-  return sum.with_demand(unit.resident ? 0 : task.bytes);
+  return unit.resident ? sum.without_demand() : sum.with_demand(task.bytes, *unit.profile);
 }
 
 CurveValue CostModel::roofline(const UnitCost& unit, double bytes) {

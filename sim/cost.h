@@ -26,8 +26,8 @@ struct TaskCost {
 class CostModel {
  public:
   /// Error where the plan names a unit the profile lacks. A dtype that was not measured is priced
-  /// from the nearest measured one by bytes and reported by unmeasured(). The plan has passed check_plan; `machine` must outlive
-  /// the cost model.
+  /// from the nearest measured one by bytes and reported by unmeasured(). The plan has passed
+  /// check_plan; `machine` must outlive the cost model.
   CostModel(const ModelSpec& model, const MachineProfile& machine, const Plan& plan);
 
   TaskCost cost(const Task& task) const;
@@ -49,12 +49,17 @@ class CostModel {
   bool cache_resident(int unit) const { return units_[static_cast<size_t>(unit)].resident; }
 
  private:
+  /// Curves of the kernels of one dtype.
+  struct DTypeCost {
+    CurveFamily linear;              ///< axis tokens
+    const Curve* prepare = nullptr;  ///< null = not measured
+    bool measured = false;           ///< false: the curves are those of the nearest dtype, if any
+  };
   struct UnitCost {
     const UnitProfile* profile = nullptr;
     int memory = 0;
     bool resident = false;
-    std::array<CurveFamily, kDTypes.size()> linear;      ///< by dtype; axis tokens
-    std::array<const Curve*, kDTypes.size()> prepare{};  ///< by dtype; null = not measured
+    std::array<DTypeCost, kDTypes.size()> dtypes;
     CurveFamily attention;       ///< axis rows, of the nearest head_dim and group
     double attention_scale = 1;  ///< bytes of a position over those of the curves
   };

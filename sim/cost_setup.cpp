@@ -142,18 +142,19 @@ void CostModel::find_linear(UnitCost& unit) {
     const auto nearer = [&](const auto& a, const auto& b) {
       return distance(a.dtype) < distance(b.dtype);
     };
-    const size_t slot = static_cast<size_t>(wanted.dtype);
+    DTypeCost& cost = unit.dtypes[static_cast<size_t>(wanted.dtype)];
     const std::vector<LinearCurve>& curves = unit.profile->linear;
     const auto nearest = std::min_element(curves.begin(), curves.end(), nearer);
     for (const LinearCurve& curve : curves) {
       if (curve.dtype != nearest->dtype) continue;
       const bool cache = (unit.resident && !curve.from_cache.empty()) || curve.from_dram.empty();
-      unit.linear[slot].add(static_cast<double>(curve.tokens),
-                            cache ? curve.from_cache : curve.from_dram);
+      cost.linear.add(static_cast<double>(curve.tokens),
+                      cache ? curve.from_cache : curve.from_dram);
+      cost.measured = curve.dtype == wanted.dtype;
     }
     const std::vector<PrepareCurve>& prepares = unit.profile->prepare;
     const auto prepare = std::min_element(prepares.begin(), prepares.end(), nearer);
-    if (prepare != prepares.end()) unit.prepare[slot] = &prepare->seconds;
+    if (prepare != prepares.end()) cost.prepare = &prepare->seconds;
   }
 }
 
@@ -182,8 +183,7 @@ void CostModel::find_unmeasured(const ModelSpec& model) {
     used.insert({layer.q, layer.k, layer.v, layer.out, layer.gate, layer.up, layer.down});
   for (const DType dtype : used) {
     const auto measures = [&](const UnitCost& unit) {
-      return std::any_of(unit.profile->linear.begin(), unit.profile->linear.end(),
-                         [&](const LinearCurve& curve) { return curve.dtype == dtype; });
+      return unit.dtypes[static_cast<size_t>(dtype)].measured;
     };
     if (!std::all_of(units_.begin(), units_.end(), measures)) unmeasured_.push_back(dtype);
   }

@@ -11,8 +11,6 @@ namespace tandem {
 namespace {
 
 constexpr double kNever = std::numeric_limits<double>::infinity();
-/// Work below this share of a task is rounding of the clock, not work.
-constexpr double kRounding = 1e-12;
 
 class Simulation {
  public:
@@ -45,8 +43,7 @@ class Simulation {
   /// What running_ does not say of the same task.
   struct Work {
     int task = 0;
-    double seconds = 0;  ///< alone
-    double left_s = 0;   ///< of them
+    double left_s = 0;  ///< of its seconds alone
   };
 
   /// Starts what can start now; when the next of the others could, or kNever.
@@ -83,20 +80,23 @@ class Simulation {
     const double demand = cost.seconds > 0 ? cost.memory_bytes / cost.seconds : 0;
     timeline_.spans[static_cast<size_t>(task.id)] = {task.id, task.unit, now_, now_};
     running_.push_back({.unit = task.unit, .demand_per_s = demand});
-    work_.push_back({task.id, cost.seconds, cost.seconds});
+    work_.push_back({task.id, cost.seconds});
   }
+
+  double end_s(size_t i) const { return now_ + work_[i].left_s / running_[i].rate; }
 
   double next_end() const {
     double next = kNever;
-    for (size_t i = 0; i < work_.size(); ++i)
-      next = std::min(next, now_ + work_[i].left_s / running_[i].rate);
+    for (size_t i = 0; i < work_.size(); ++i) next = std::min(next, end_s(i));
     return next;
   }
 
   void advance(double to) {
     for (size_t i = 0; i < work_.size();) {
-      work_[i].left_s -= (to - now_) * running_[i].rate;
-      if (work_[i].left_s > kRounding * work_[i].seconds) {
+      // Compared as next_end() computed it, so that the task that set `to` ends whatever the
+      // rounding.
+      if (end_s(i) > to) {
+        work_[i].left_s -= (to - now_) * running_[i].rate;
         ++i;
         continue;
       }
