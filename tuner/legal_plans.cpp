@@ -157,18 +157,8 @@ class RandomPlan {
 }  // namespace
 
 Plan even_plan(const ModelSpec& model, const std::vector<std::string>& units) {
-  const std::vector<double> shares(units.size(), 1.0 / static_cast<double>(units.size()));
-  Plan plan = single_unit_plan(model, units, 0);
-  LayerPlan& layer = plan.phases.front().layers.front();
-  layer.attention.clear();
-  for (const ColumnShare& run : split_by_shares(model.num_kv_heads, shares, 1))
-    layer.attention.push_back({run.unit, run.columns, {0, kOpenEnd}, true});
-  layer.qkv = qkv_of_heads(model, layer.attention);
-  layer.out = split_by_shares(model.hidden_size, shares, kColumnAlign);
-  layer.gate_up = split_by_shares(model.intermediate_size, shares, kColumnAlign);
-  layer.down = split_by_shares(model.hidden_size, shares, kColumnAlign);
-  plan.phases.front().lm_head = split_by_shares(model.vocab_size, shares, kColumnAlign);
-  return plan;
+  const std::vector<double> even(units.size(), 1.0 / static_cast<double>(units.size()));
+  return plan_by_shares(model, units, {even, even, even, even, even});
 }
 
 Plan random_plan(const ModelSpec& model, const std::vector<std::string>& units,

@@ -127,4 +127,19 @@ LinearSplit qkv_of_heads(const ModelSpec& model, const std::vector<AttentionPart
   return split;
 }
 
+Plan plan_by_shares(const ModelSpec& model, const std::vector<std::string>& units,
+                    const OpShares& shares) {
+  Plan plan = single_unit_plan(model, units, 0);
+  LayerPlan& layer = plan.phases.front().layers.front();
+  layer.attention.clear();
+  for (const ColumnShare& run : split_by_shares(model.num_kv_heads, shares.heads, 1))
+    layer.attention.push_back({run.unit, run.columns, {0, kOpenEnd}, true});
+  layer.qkv = qkv_of_heads(model, layer.attention);
+  layer.out = split_by_shares(model.hidden_size, shares.out, kColumnAlign);
+  layer.gate_up = split_by_shares(model.intermediate_size, shares.gate_up, kColumnAlign);
+  layer.down = split_by_shares(model.hidden_size, shares.down, kColumnAlign);
+  plan.phases.front().lm_head = split_by_shares(model.vocab_size, shares.lm_head, kColumnAlign);
+  return plan;
+}
+
 }  // namespace tandem

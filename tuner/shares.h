@@ -21,4 +21,12 @@ std::vector<std::string> shares_of(const LinearSplit& split, int64_t n, int64_t 
 /// Columns of qkv such that every head is computed by the unit that attends its new tokens.
 LinearSplit qkv_of_heads(const ModelSpec& model, const std::vector<AttentionPart>& attention);
 
+/// One share per unit for every op, the same in all layers and phases.
+struct OpShares {
+  std::vector<double> heads, out, gate_up, down, lm_head;
+};
+/// Whole kv heads, columns of qkv with them. The embedding is unit 0's.
+Plan plan_by_shares(const ModelSpec& model, const std::vector<std::string>& units,
+                    const OpShares& shares);
+
 }  // namespace tandem
