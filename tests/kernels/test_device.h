@@ -1,0 +1,111 @@
+// CPU units and KV buffers for tests of Device.
+#pragma once
+
+#include <sched.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "test_data.h"
+
+namespace tandem {
+
+/// An open unit within a step; the calling thread gets its affinity back afterwards.
+class TestUnit {
+ public:
+  /// `workers` threads on the allowed cores in turn, so that three share two cores.
+  explicit TestUnit(const KernelSet& set, int workers = 1) {
+    sched_getaffinity(0, sizeof before_, &before_);
+    std::vector<int> allowed, cores;
+    for (int core = 0; core < CPU_SETSIZE; ++core)
+      if (CPU_ISSET(static_cast<size_t>(core), &before_)) allowed.push_back(core);
+    for (int i = 0; i < workers; ++i)
+      cores.push_back(allowed[static_cast<size_t>(i) % allowed.size()]);
+    device_ = open_cpu_device({.cores = cores, .isa = std::string(set.name), .yield = true});
+    device_->begin_step();
+  }
+  ~TestUnit() {
+    device_->end_step();
+    sched_setaffinity(0, sizeof before_, &before_);
+  }
+  TestUnit(const TestUnit&) = delete;
+  TestUnit& operator=(const TestUnit&) = delete;
+
+  Device* operator->() const { return device_.get(); }
+  Device& operator*() const { return *device_; }
+
+ private:
+  cpu_set_t before_;
+  std::unique_ptr<Device> device_;
+};
+
+/// Relative error that a kernel set's preparation of inputs brings to a linear of random values,
+/// with the rounding of its sums: half a step of 8 (BF16) or 7 bits of the block's largest (Q8).
+inline double linear_tolerance(const KernelSet& set, DType dtype) {
+  switch (set.format(dtype)) {
+    case ActivationFormat::kF32:
+      return 1e-5;
+    case ActivationFormat::kBF16:
+      return 5e-3;
+    case ActivationFormat::kQ8:
+      return 2e-2;
+  }
+  return 0;
+}
+
+/// Keys and values of a cache or a step buffer, element by element.
+class TestKv {
+ public:
+  TestKv(Device& device, DType dtype, Range kv_heads, Range positions, int64_t head_dim)
+      : view_{.dtype = dtype, .kv_heads = kv_heads, .positions = positions, .head_dim = head_dim} {
+    keys_ = device.allocate(kv_heads.size() * view_.k_head_bytes());
+    values_ = device.allocate(kv_heads.size() * view_.v_head_bytes());
+    view_.k = keys_.get();
+    view_.v = values_.get();
+  }
+
+  const KvView& view() const { return view_; }
+  double key(int64_t head, int64_t row, int64_t d) const {
+    return get(view_.key(head, row) + 16 * d * element());
+  }
+  double value(int64_t head, int64_t row, int64_t d) const {
+    return get(view_.value(head, row) + d * element());
+  }
+  /// Stores row `row` of all heads from row `from` of [rows x kv_heads * head_dim] matrices.
+  void put(int64_t row, const reference::Matrix& keys, const reference::Matrix& values,
+           int64_t from) {
+    for (int64_t head = view_.kv_heads.begin; head < view_.kv_heads.end; ++head)
+      for (int64_t d = 0; d < view_.head_dim; ++d) {
+        set(view_.key(head, row) + 16 * d * element(), keys(from, head * view_.head_dim + d));
+        set(view_.value(head, row) + d * element(), values(from, head * view_.head_dim + d));
+      }
+  }
+
+ private:
+  int64_t element() const { return info(view_.dtype).block_bytes; }
+  double get(const std::byte* p) const {
+    return reference::dequantize_row(view_.dtype, p, 1)(0, 0);
+  }
+  void set(std::byte* p, double x) const {
+    const auto single = static_cast<float>(x);
+    const uint16_t half = f32_to_f16(single);
+    if (view_.dtype == DType::kF32) {
+      std::memcpy(p, &single, sizeof single);
+    } else {
+      std::memcpy(p, &half, sizeof half);
+    }
+  }
+
+  KvView view_;
+  std::shared_ptr<std::byte[]> keys_, values_;
+};
+
+/// Normal values that f16 holds exactly: what a cache gives back is what was put.
+inline reference::Matrix random_halves(int64_t rows, int64_t columns, uint64_t seed) {
+  std::vector<float> values = random_floats(rows * columns, seed);
+  for (float& value : values) value = f16_to_f32(f32_to_f16(value));
+  return reference::from_floats(values.data(), rows, columns);
+}
+
+}  // namespace tandem
