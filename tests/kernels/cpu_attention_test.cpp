@@ -1,0 +1,289 @@
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <optional>
+
+#include "test_device.h"
+
+using namespace tandem;
+using reference::Matrix;
+
+namespace {
+
+struct Shape {
+  int64_t tokens = 1;
+  int64_t past = 0;
+  int64_t head_dim = 64;
+  int64_t kv_heads = 2;
+  int64_t group = 3;
+};
+
+/// A step's queries, keys and values, all of which f16 holds exactly.
+struct Problem {
+  explicit Problem(const Shape& shape, std::vector<int32_t> tree = {})
+      : s(shape),
+        parents(std::move(tree)),
+        q(random_floats(s.tokens * q_stride(), 1)),
+        cached_keys(random_halves(s.past, s.kv_heads * s.head_dim, 2)),
+        cached_values(random_halves(s.past, s.kv_heads * s.head_dim, 3)),
+        new_keys(random_halves(s.tokens, s.kv_heads * s.head_dim, 4)),
+        new_values(random_halves(s.tokens, s.kv_heads * s.head_dim, 5)) {}
+
+  int64_t q_stride() const { return s.kv_heads * s.group * s.head_dim; }
+  int64_t state_stride() const { return s.kv_heads * s.group * (s.head_dim + 2); }
+  const int32_t* tree() const { return parents.empty() ? nullptr : parents.data(); }
+  float scale() const { return 1 / std::sqrt(static_cast<float>(s.head_dim)); }
+
+  /// A cache of `positions` (from a multiple of the chunk), filled as far as there are any.
+  TestKv cache(Device& device, DType dtype, Range positions) const {
+    TestKv kv(device, dtype, {0, s.kv_heads}, positions, s.head_dim);
+    for (int64_t p = positions.begin; p < std::min(positions.end, s.past); ++p)
+      kv.put(p - positions.begin, cached_keys, cached_values, p);
+    return kv;
+  }
+  TestKv step(Device& device, DType dtype) const {
+    TestKv kv(device, dtype, {0, s.kv_heads}, {0, round_up(s.tokens, 16) + 16}, s.head_dim);
+    for (int64_t t = 0; t < s.tokens; ++t) kv.put(s.past % 16 + t, new_keys, new_values, t);
+    return kv;
+  }
+
+  AttentionArgs args(const TestKv& cache, const TestKv& step, Range context) const {
+    return {.tokens = s.tokens,
+            .parents = tree(),
+            .past = s.past,
+            .kv_heads = {0, s.kv_heads},
+            .group = s.group,
+            .head_dim = s.head_dim,
+            .scale = scale(),
+            .q = q.data(),
+            .q_stride = q_stride(),
+            .cache = cache.view(),
+            .context = context,
+            .include_new = true,
+            .step = step.view()};
+  }
+
+  /// The output of all heads, computed as one part.
+  std::vector<float> whole(Device& device, DType dtype) const {
+    const TestKv kv = cache(device, dtype, {0, round_up(s.past + 1, 256)});
+    const TestKv fresh = step(device, dtype);
+    std::vector<float> out(static_cast<size_t>(s.tokens * q_stride()), 7);
+    AttentionArgs part = args(kv, fresh, {0, s.past});
+    part.out = out.data();
+    device.attention(part);
+    return out;
+  }
+
+  Matrix exact() const {
+    return reference::attention_output(
+        reference::attention({.q = reference::from_floats(q.data(), s.tokens, q_stride()),
+                              .cached_keys = cached_keys,
+                              .cached_values = cached_values,
+                              .new_keys = new_keys,
+                              .new_values = new_values,
+                              .context = {0, s.past},
+                              .parents = tree(),
+                              .head_dim = s.head_dim,
+                              .group = s.group,
+                              .scale = scale()}));
+  }
+
+  /// Token t alone, after the context and its ancestors have been decoded into the cache.
+  Problem alone(int64_t t) const {
+    std::vector<int64_t> path;
+    for (int64_t a = t; a >= 0; a = tree() ? parents[static_cast<size_t>(a)] : a - 1)
+      path.insert(path.begin(), a);
+    const auto depth = static_cast<int64_t>(path.size()) - 1;
+    Problem one({1, s.past + depth, s.head_dim, s.kv_heads, s.group});
+    std::copy_n(&q[static_cast<size_t>(t * q_stride())], q_stride(), one.q.begin());
+    one.cached_keys.topRows(s.past) = cached_keys;
+    one.cached_values.topRows(s.past) = cached_values;
+    for (int64_t i = 0; i < depth; ++i) {
+      one.cached_keys.row(s.past + i) = new_keys.row(path[static_cast<size_t>(i)]);
+      one.cached_values.row(s.past + i) = new_values.row(path[static_cast<size_t>(i)]);
+    }
+    one.new_keys.row(0) = new_keys.row(t);
+    one.new_values.row(0) = new_values.row(t);
+    return one;
+  }
+
+  Shape s;
+  std::vector<int32_t> parents;
+  std::vector<float> q;
+  Matrix cached_keys, cached_values, new_keys, new_values;
+};
+
+/// Tokens whose result in the step differs from the one they have when decoded one after another.
+int64_t unlike_sequential(const Problem& problem, const TestUnit& unit) {
+  const std::vector<float> together = problem.whole(*unit, DType::kF16);
+  int64_t wrong = 0;
+  for (int64_t t = 0; t < problem.s.tokens; ++t) {
+    const std::vector<float> alone = problem.alone(t).whole(*unit, DType::kF16);
+    wrong += !std::equal(alone.begin(), alone.end(), together.begin() + t * problem.q_stride());
+  }
+  return wrong;
+}
+
+/// Outputs are means of values of about 1: rounding of up to 1024 terms and of their exponentials.
+constexpr double kTolerance = 2e-5;
+
+}  // namespace
+
+TEST_CASE("a unit's attention is the reference's, near and far into the context") {
+  const Shape shapes[] = {{1, 0},
+                          {1, 1},
+                          {1, 255},
+                          {1, 256},
+                          {1, 700},
+                          {5, 250},
+                          {17, 300},
+                          {40, 0},
+                          {3, 1024},
+                          {300, 20, 16, 1},
+                          {2, 60, 20},
+                          {18, 40, 80},
+                          {1, 600, 128, 3, 1}};
+  for (const KernelSet* set : kernel_sets()) {
+    const TestUnit unit(*set, 2);
+    for (const Shape& shape : shapes) {
+      for (const DType dtype : {DType::kF16, DType::kF32}) {
+        CAPTURE(set->name);
+        CAPTURE(name(dtype));
+        CAPTURE(shape.tokens);
+        CAPTURE(shape.past);
+        CAPTURE(shape.head_dim);
+        const Problem problem(shape);
+        check_near(problem.whole(*unit, dtype), problem.exact(), kTolerance);
+      }
+    }
+  }
+}
+
+TEST_CASE("a tree's tokens see their ancestors and no siblings") {
+  for (const KernelSet* set : kernel_sets()) {
+    const TestUnit unit(*set, 2);
+    for (const int64_t past : {0, 5, 250, 300}) {
+      CAPTURE(set->name);
+      CAPTURE(past);
+      const Problem problem({8, past}, {-1, -1, 0, 0, 2, 3, 1, 6});
+      check_near(problem.whole(*unit, DType::kF16), problem.exact(), kTolerance);
+    }
+  }
+}
+
+TEST_CASE("tokens of a chain and of a tree are the same bits as decoded one after another") {
+  // Steps that cross a panel (16 positions), a chunk (256), and are more than a tile of tokens.
+  for (const KernelSet* set : kernel_sets()) {
+    const TestUnit unit(*set, 2);
+    for (const int64_t past : {0, 13, 250}) {
+      CAPTURE(set->name);
+      CAPTURE(past);
+      CHECK(unlike_sequential(Problem({12, past}), unit) == 0);
+      CHECK(unlike_sequential(Problem({37, past}), unit) == 0);
+      const std::vector<int32_t> tree{-1, 0, 0, 1, 2, 2, 3, 4, 6, 6, 8, 10};
+      CHECK(unlike_sequential(Problem({12, past}, tree), unit) == 0);
+      std::vector<int32_t> wide{-1};  // a binary tree of 20 tokens
+      for (int32_t t = 1; t < 20; ++t) wide.push_back((t - 1) / 2);
+      CHECK(unlike_sequential(Problem({20, past}, wide), unit) == 0);
+    }
+  }
+}
+
+TEST_CASE("attention is the same bits for teams of one, two and three") {
+  for (const KernelSet* set : kernel_sets()) {
+    CAPTURE(set->name);
+    for (const int64_t tokens : {1, 6, 40}) {
+      CAPTURE(tokens);
+      const Problem problem({tokens, 700});
+      std::optional<std::vector<float>> expected;
+      for (const int workers : {1, 2, 3}) {
+        const TestUnit unit(*set, workers);
+        const std::vector<float> out = problem.whole(*unit, DType::kF16);
+        if (expected) CHECK(differing(out, *expected) == 0);
+        expected = out;
+      }
+    }
+  }
+}
+
+TEST_CASE("a head is the same bits computed alone, and the others are left as they were") {
+  for (const KernelSet* set : kernel_sets()) {
+    CAPTURE(set->name);
+    const TestUnit unit(*set, 2);
+    for (const int64_t tokens : {2, 20}) {
+      const Problem problem({tokens, 300, 20});
+      const std::vector<float> whole = problem.whole(*unit, DType::kF16);
+      const TestKv cache = problem.cache(*unit, DType::kF16, {0, 512});
+      const TestKv step = problem.step(*unit, DType::kF16);
+      std::vector<float> out(whole.size(), 7);
+      AttentionArgs part = problem.args(cache, step, {0, 300});
+      part.kv_heads = {1, 2};
+      part.out = out.data();
+      unit->attention(part);
+      int64_t wrong = 0;
+      for (size_t i = 0; i < out.size(); ++i) {
+        const bool of_head_1 = static_cast<int64_t>(i) % problem.q_stride() >= 3 * 20;
+        wrong += out[i] != (of_head_1 ? whole[i] : 7);
+      }
+      CHECK(wrong == 0);
+    }
+  }
+}
+
+TEST_CASE("a head cut by positions merges to the reference's") {
+  for (const KernelSet* set : kernel_sets()) {
+    const TestUnit unit(*set, 2);
+    for (const int64_t tokens : {1, 7, 33}) {
+      CAPTURE(set->name);
+      CAPTURE(tokens);
+      const Problem problem({tokens, 700});
+      // Homes [0, 256) and [256, 1024), the second without the new tokens, and the new ones alone.
+      const TestKv low = problem.cache(*unit, DType::kF16, {0, 256});
+      const TestKv high = problem.cache(*unit, DType::kF16, {256, 1024});
+      const TestKv step = problem.step(*unit, DType::kF16);
+      std::vector<AttentionArgs> parts{problem.args(low, step, {0, 256}),
+                                       problem.args(high, step, {256, 700}),
+                                       problem.args(low, step, {})};
+      parts[0].include_new = parts[1].include_new = false;
+      std::vector<std::vector<float>> states;
+      std::vector<const float*> ascending;
+      for (AttentionArgs& part : parts) {
+        states.emplace_back(static_cast<size_t>(tokens * problem.state_stride()));
+        part.state = states.back().data();
+        unit->attention(part);
+        ascending.push_back(states.back().data());
+      }
+      std::vector<float> out(static_cast<size_t>(tokens * problem.q_stride()));
+      unit->merge({.tokens = tokens,
+                   .kv_heads = {0, 2},
+                   .group = 3,
+                   .head_dim = 64,
+                   .states = ascending,
+                   .out = out.data(),
+                   .q_stride = problem.q_stride()});
+      check_near(out, problem.exact(), kTolerance);
+    }
+  }
+}
+
+TEST_CASE("chosen rows of a step are appended at their positions, other homes' are skipped") {
+  const TestUnit unit(*kernel_sets().front(), 2);
+  const Problem problem({8, 509, 20});
+  const TestKv step = problem.step(*unit, DType::kF16);
+  const TestKv cache = problem.cache(*unit, DType::kF16, {256, 512});
+  const std::vector<int32_t> rows{0, 2, 5,
+                                  6};  // positions 509, 510, 511 and 512, which is not here
+  unit->commit({.step = step.view(), .cache = cache.view(), .rows = rows, .first_position = 509});
+  int wrong = 0;
+  for (int64_t position = 256; position < 512; ++position) {
+    for (int64_t c = 0; c < 2 * 20; ++c) {
+      const bool old = position < 509;
+      const int64_t row = old ? position : rows[static_cast<size_t>(position - 509)];
+      const Matrix& keys = old ? problem.cached_keys : problem.new_keys;
+      const Matrix& values = old ? problem.cached_values : problem.new_values;
+      wrong += cache.key(c / 20, position - 256, c % 20) != keys(row, c);
+      wrong += cache.value(c / 20, position - 256, c % 20) != values(row, c);
+    }
+  }
+  CHECK(wrong == 0);
+}
