@@ -35,15 +35,17 @@ std::vector<int> critical_path(const TaskGraph& graph, const CostModel& cost,
                                const Timeline& timeline) {
   std::vector<int> last_on_unit(static_cast<size_t>(graph.num_units), -1);
   std::vector<int> predecessors;
-  int task = -1;
-  for (const Task& t : graph.tasks) {
-    int& last = last_on_unit[static_cast<size_t>(t.unit)];
-    predecessors.push_back(predecessor(t, last, cost, timeline));
-    last = t.id;
-    if (timeline.spans[static_cast<size_t>(t.id)].end_s == timeline.makespan_s) task = t.id;
+  for (const Task& task : graph.tasks) {
+    int& last = last_on_unit[static_cast<size_t>(task.unit)];
+    predecessors.push_back(predecessor(task, last, cost, timeline));
+    last = task.id;
   }
+  const auto last_span =
+      std::max_element(timeline.spans.begin(), timeline.spans.end(),
+                       [](const Span& a, const Span& b) { return a.end_s < b.end_s; });
   std::vector<int> path;
-  for (; task >= 0; task = predecessors[static_cast<size_t>(task)]) path.push_back(task);
+  for (int id = last_span->task; id >= 0; id = predecessors[static_cast<size_t>(id)])
+    path.push_back(id);
   return path;
 }
 

@@ -1,4 +1,5 @@
-// A placement: which unit does which columns, heads and positions. Integers only; shares die when the YAML is read.
+// A placement: which unit does which columns, heads and positions. Integers only; shares die when
+// the YAML is read.
 #pragma once
 
 #include <cstdint>
@@ -17,14 +18,15 @@ struct ColumnShare {
   Range columns;
   friend bool operator==(const ColumnShare&, const ColumnShare&) = default;
 };
-/// Disjoint, ascending, covering [0, columns of the op); cut on kColumnAlign (qkv: on qkv_columns_per_kv_head).
+/// Disjoint, ascending, covering [0, columns of the op); cut on kColumnAlign (qkv: on
+/// qkv_columns_per_kv_head).
 using LinearSplit = std::vector<ColumnShare>;
 
 /// Query x keys of some heads, positions and, where new_tokens, the tokens of the step.
 struct AttentionPart {
   int unit = 0;
   Range kv_heads;
-  Range context;            ///< positions, {0, kOpenEnd} = all; empty = none; cut on kAttentionChunk
+  Range context;  ///< positions, {0, kOpenEnd} = all; empty = none; cut on kAttentionChunk
   bool new_tokens = true;
   friend bool operator==(const AttentionPart&, const AttentionPart&) = default;
 };
@@ -32,7 +34,8 @@ struct AttentionPart {
 struct LayerPlan {
   Range layers;
   LinearSplit qkv, out, gate_up, down;
-  std::vector<AttentionPart> attention;  ///< cover every (kv head, position) and (kv head, new) once
+  std::vector<AttentionPart>
+      attention;  ///< cover every (kv head, position) and (kv head, new) once
   friend bool operator==(const LayerPlan&, const LayerPlan&) = default;
 };
 
@@ -75,13 +78,13 @@ struct Workload {
 struct Plan {
   int version = 1;
   std::string model_name, model_dtype, model_fingerprint;
-  std::string model_source;     ///< what --model was: a file or a shape, so that validate finds it
+  std::string model_source;  ///< what --model was: a file or a shape, so that validate finds it
   std::string machine_name, machine_fingerprint;
   DType kv_dtype = DType::kF16;
   Workload workload;
   std::vector<std::string> units;
   std::vector<Phase> phases;
-  int embedding = 0;            ///< unit
+  int embedding = 0;  ///< unit
   std::optional<Prediction> predicted;
   std::optional<Measurement> measured;
 };
@@ -93,9 +96,9 @@ const LayerPlan& layer_plan(const Phase& phase, int64_t layer);
 /// The whole model on one unit.
 Plan single_unit_plan(const ModelSpec& model, const std::vector<std::string>& units, int unit);
 
-/// Error naming the op, the value and what was expected, unless every rule above holds for the model, and a
-/// (kv head, position) has the same home in all phases, a part of a later phase within one home. `where` begins
-/// the message (a file name).
+/// Error naming the op, the value and what was expected, unless every rule above holds for the
+/// model, and a (kv head, position) has the same home in all phases, a part of a later phase within
+/// one home. `where` begins the message (a file name).
 void check_plan(const Plan& plan, const ModelSpec& model, const std::string& where);
 
 /// Columns of qkv: kv heads in order, of each its query heads, its K, its V.
@@ -108,13 +111,14 @@ struct KvHome {
   int unit = 0;
   int64_t layer = 0;
   Range kv_heads;
-  Range positions;   ///< may be open
+  Range positions;  ///< may be open
 };
-/// Homes that one layer of the first phase makes: its parts that have a context, those of one unit joined where
-/// they make up a rectangle of heads x positions. `layer` is -1.
+/// Homes that one layer of the first phase makes: its parts that have a context, those of one unit
+/// joined where they make up a rectangle of heads x positions. `layer` is -1.
 std::vector<KvHome> layer_kv_homes(const LayerPlan& layer);
-/// Homes of all layers of a checked plan: those of the first phase. Where a part takes new tokens but no context the
-/// positions stay with whoever holds the open end of that head. A part of any phase lies within one home.
+/// Homes of all layers of a checked plan: those of the first phase. Where a part takes new tokens
+/// but no context the positions stay with whoever holds the open end of that head. A part of any
+/// phase lies within one home.
 std::vector<KvHome> kv_homes(const Plan& plan, const ModelSpec& model);
 
 }  // namespace tandem

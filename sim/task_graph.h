@@ -1,4 +1,5 @@
-// What one forward pass means in tasks, and where their time went. Made by lower(), read by two interpreters.
+// What one forward pass means in tasks, and where their time went. Made by lower(), read by two
+// interpreters.
 #pragma once
 
 #include <array>
@@ -22,7 +23,16 @@ struct Step {
 };
 
 enum class Stage : uint8_t {
-  kEmbed, kQkv, kAttention, kMerge, kOut, kGateUp, kDown, kLmHead, kSample, kCommit
+  kEmbed,
+  kQkv,
+  kAttention,
+  kMerge,
+  kOut,
+  kGateUp,
+  kDown,
+  kLmHead,
+  kSample,
+  kCommit
 };
 inline constexpr std::array<std::string_view, 10> kStageNames{
     "embed", "qkv", "attention", "merge", "out", "gate_up", "down", "lm_head", "sample", "commit"};
@@ -37,21 +47,22 @@ struct MatrixWork {
 };
 
 struct Task {
-  int id = 0;                    ///< index in TaskGraph::tasks
+  int id = 0;  ///< index in TaskGraph::tasks
   Stage stage = Stage::kEmbed;
-  int layer = -1;                ///< -1 outside layers
-  int unit = 0;                  ///< index in Plan::units
-  Range range;                   ///< columns; kv heads for attention and merge; rows for embed; layers for commit
-  int part = -1;                 ///< attention: index in LayerPlan::attention; merge: part with the first positions
-  int64_t tokens = 1;            ///< rows of input (lm_head: logits rows)
+  int layer = -1;  ///< -1 outside layers
+  int unit = 0;    ///< index in Plan::units
+  Range range;     ///< columns; kv heads for attention and merge; rows for embed; layers for commit
+  int part =
+      -1;  ///< attention: index in LayerPlan::attention; merge: part with the first positions
+  int64_t tokens = 1;                    ///< rows of input (lm_head: logits rows)
   std::array<MatrixWork, 3> matrices{};  ///< linear stages; the used ones come first
   int num_matrices = 0;
-  int64_t kv_heads = 0;          ///< attention, merge
-  double positions = 0;          ///< attention: mean positions seen per token
-  bool whole = true;             ///< attention: covers its heads alone, so it writes o / l, not a state
-  double bytes = 0;              ///< weights, or keys and values, read from the unit's memory
+  int64_t kv_heads = 0;  ///< attention, merge
+  double positions = 0;  ///< attention: mean positions seen per token
+  bool whole = true;     ///< attention: covers its heads alone, so it writes o / l, not a state
+  double bytes = 0;      ///< weights, or keys and values, read from the unit's memory
   double flops = 0;
-  std::vector<int> deps;         ///< ids, all smaller than id
+  std::vector<int> deps;  ///< ids, all smaller than id
 };
 
 /// Tasks in topological order; a unit does its own in this order.
@@ -61,22 +72,23 @@ struct TaskGraph {
   std::vector<Task> tasks;
 };
 
-/// The only place that says what work a plan means. The plan must have passed check_plan for this model; Error where
-/// the step is not one, or no phase of the plan holds it. Attention parts without work in this step make no task; a part
-/// makes one task per run of heads that the same parts work on. A merge depends on exactly the tasks whose states
-/// it merges, in ascending order of position. Without logits rows, commit follows the last layer.
+/// The only place that says what work a plan means. The plan must have passed check_plan for this
+/// model; Error where the step is not one, or no phase of the plan holds it. Attention parts
+/// without work in this step make no task; a part makes one task per run of heads that the same
+/// parts work on. A merge depends on exactly the tasks whose states it merges, in ascending order
+/// of position. Without logits rows, commit follows the last layer.
 TaskGraph lower(const ModelSpec& model, const Plan& plan, const Step& step);
 
 struct Span {
   int task = 0;
   int unit = 0;
-  double start_s = 0;   ///< since the step began; waiting for other units is not in the span
+  double start_s = 0;  ///< since the step began; waiting for other units is not in the span
   double end_s = 0;
 };
 
 struct Timeline {
   enum class Origin : uint8_t { kSimulated, kMeasured } origin = Origin::kSimulated;
-  std::vector<Span> spans;       ///< one per task, by task id
+  std::vector<Span> spans;  ///< one per task, by task id
   double makespan_s = 0;
 };
 
