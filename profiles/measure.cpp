@@ -1,0 +1,188 @@
+#include "profiles/measure.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <set>
+
+#include "profiles/probe.h"
+
+namespace tandem {
+namespace {
+
+struct Sample {
+  size_t block;  ///< index into MeasuringLoop::blocks_
+  double value;
+};
+
+/// What one case has come to so far.
+struct CaseState {
+  std::vector<Sample> samples;
+  int repetitions = 0;  ///< 0 = not yet calibrated
+  bool left_out = false;
+};
+
+/// Samples taken between two probes of the machine.
+struct Block {
+  Probe before, after;
+  std::string state;  ///< "" where the two disagree
+};
+
+double median(std::vector<double> values) { return figure_of(std::move(values)).median; }
+
+class MeasuringLoop {
+ public:
+  MeasuringLoop(std::span<const Case> cases, const MeasureOptions& options)
+      : cases_(cases), options_(options), start_s_(options.now_s()), states_(cases.size()) {}
+
+  Conditions run() {
+    open_block();
+    do {
+      run_round();
+      name_states();
+    } while (!out_of_time() && std::any_of(states_.begin(), states_.end(),
+                                           [&](const CaseState& state) { return lacks(state); }));
+    return finish();
+  }
+
+ private:
+  double elapsed_s() const { return options_.now_s() - start_s_; }
+  bool out_of_time() const { return elapsed_s() >= options_.limit_s; }
+
+  bool lacks(const CaseState& state) const {
+    return !state.left_out && good_samples(state).size() < static_cast<size_t>(options_.samples);
+  }
+
+  std::vector<double> good_samples(const CaseState& state) const {
+    std::vector<double> values;
+    for (const Sample& sample : state.samples)
+      if (blocks_[sample.block].state == majority_) values.push_back(sample.value);
+    return values;
+  }
+
+  bool begins_curve(size_t i) const {
+    return i == 0 || cases_[i].curve < 0 || cases_[i].curve != cases_[i - 1].curve;
+  }
+
+  void run_round() {
+    ++round_;
+    for (size_t i = 0; i < cases_.size(); ++i) {
+      // Whatever the limit, a curve gets its first point: a profile without one would be of no use.
+      if (out_of_time() && (round_ > 1 || !begins_curve(i))) continue;
+      if (states_[i].repetitions == 0 && !states_[i].left_out) calibrate(i);
+      if (!lacks(states_[i])) continue;
+      report(i);
+      states_[i].samples.push_back({blocks_.size() - 1, cases_[i].run(states_[i].repetitions)});
+      if (options_.now_s() - block_start_s_ >= options_.probe_every_s) next_block();
+    }
+    next_block();
+  }
+
+  /// Warms the case up and decides how often a sample repeats it.
+  void calibrate(size_t i) {
+    CaseState& state = states_[i];
+    cases_[i].run(1);
+    const double before_s = options_.now_s();
+    const double value = cases_[i].run(1);
+    const double once_s = cases_[i].repeats ? value : options_.now_s() - before_s;
+    const double wanted = options_.shortest_sample_s / std::max(once_s, 1e-9);
+    state.repetitions =
+        cases_[i].repeats ? static_cast<int>(std::ceil(std::clamp(wanted, 1.0, 1e5))) : 1;
+    if (once_s > options_.longest_sample_s && cases_[i].curve >= 0)
+      for (size_t j = i + 1; j < cases_.size() && cases_[j].curve == cases_[i].curve; ++j)
+        states_[j].left_out = true;
+  }
+
+  void open_block() {
+    Block block;
+    block.before = blocks_.empty() ? options_.probe() : blocks_.back().after;
+    blocks_.push_back(block);
+    block_start_s_ = options_.now_s();
+  }
+
+  void next_block() {
+    blocks_.back().after = options_.probe();
+    open_block();
+  }
+
+  /// States are told by comparing with the median of all probes so far, so they may change as more
+  /// is known.
+  void name_states() {
+    std::vector<double> rates;
+    for (const Block& block : blocks_) rates.push_back(block.before.dram_read_per_s);
+    const double reference = median(std::move(rates));
+    std::map<std::string, size_t> votes;
+    blocks_.back().after = blocks_.back().before;  // still open and empty
+    for (Block& block : blocks_) {
+      const std::string before = classify(block.before, reference);
+      block.state = classify(block.after, reference) == before ? before : "";
+      if (!block.state.empty()) ++votes[block.state];
+    }
+    majority_ = std::max_element(votes.begin(), votes.end(), [](const auto& a, const auto& b) {
+                  return a.second < b.second;
+                })->first;
+  }
+
+  void report(size_t i) const {
+    if (!options_.progress) return;
+    const double rounds =
+        (round_ - 1 + static_cast<double>(i) / static_cast<double>(cases_.size())) /
+        options_.samples;
+    options_.progress(std::min(1.0, std::max(rounds, elapsed_s() / options_.limit_s)),
+                      cases_[i].what);
+  }
+
+  Conditions finish() const {
+    Conditions conditions{.state = majority_, .probe = majority_probe()};
+    for (size_t i = 0; i < cases_.size(); ++i) {
+      std::vector<double> values = good_samples(states_[i]);
+      if (values.empty() && !states_[i].samples.empty()) {
+        ++conditions.measured_outside;
+        for (const Sample& sample : states_[i].samples) values.push_back(sample.value);
+      }
+      if (!values.empty()) *cases_[i].figure = figure_of(std::move(values));
+    }
+    return conditions;
+  }
+
+  /// Median of each figure over the blocks of the majority's state.
+  Probe majority_probe() const {
+    std::vector<double> handoffs, rates;
+    for (const Block& block : blocks_) {
+      if (block.state != majority_) continue;
+      handoffs.push_back(block.before.handoff_s);
+      rates.push_back(block.before.dram_read_per_s);
+    }
+    return {median(std::move(handoffs)), median(std::move(rates))};
+  }
+
+  std::span<const Case> cases_;
+  const MeasureOptions& options_;
+  double start_s_;
+  double block_start_s_ = 0;
+  int round_ = 0;
+  std::vector<CaseState> states_;
+  std::vector<Block> blocks_;
+  std::string majority_;
+};
+
+}  // namespace
+
+Figure figure_of(std::vector<double> samples) {
+  if (samples.empty()) return {};
+  std::sort(samples.begin(), samples.end());
+  const auto quantile = [&](double share) {
+    const double at = share * static_cast<double>(samples.size() - 1);
+    const auto below = static_cast<size_t>(at);
+    const size_t above = std::min(below + 1, samples.size() - 1);
+    return samples[below] + (at - static_cast<double>(below)) * (samples[above] - samples[below]);
+  };
+  const double middle = quantile(0.5);
+  return {middle, middle > 0 ? (quantile(0.75) - quantile(0.25)) / middle : 0};
+}
+
+Conditions measure(std::span<const Case> cases, const MeasureOptions& options) {
+  return MeasuringLoop(cases, options).run();
+}
+
+}  // namespace tandem

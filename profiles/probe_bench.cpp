@@ -1,0 +1,155 @@
+#include "profiles/probe_bench.h"
+
+#include <algorithm>
+#include <cstring>
+#include <random>
+#include <set>
+
+#include "kernels/kernel_set.h"
+#include "kernels/memory.h"
+
+namespace tandem {
+namespace {
+
+/// How random bytes become finite numbers near 2^-7: word = (random & keep) | set.
+struct BitPattern {
+  uint64_t keep;
+  uint64_t set;
+};
+
+BitPattern pattern_of(DType dtype) {
+  switch (dtype) {
+    case DType::kF32:
+      return {0x807fffff807fffff, 0x3c0000003c000000};
+    case DType::kF16:
+      return {0x83ff83ff83ff83ff, 0x2000200020002000};
+    case DType::kBF16:
+      return {0x807f807f807f807f, 0x3c003c003c003c00};
+    case DType::kQ8_0:
+    case DType::kQ4_0:
+      return {~uint64_t{0}, 0};
+  }
+  return {};
+}
+
+/// Valid rows: 16 different ones again and again, since no kernel's time depends on the values.
+void fill_rows(DType dtype, int64_t k, int64_t rows, std::byte* out) {
+  const int64_t stride = row_bytes(dtype, k);
+  const int64_t distinct = std::min<int64_t>(rows, 16) * stride;
+  const BitPattern pattern = pattern_of(dtype);
+  std::mt19937_64 random(1);
+  for (int64_t at = 0; at < distinct; at += 8) {
+    const uint64_t word = (random() & pattern.keep) | pattern.set;
+    std::memcpy(out + at, &word, static_cast<size_t>(std::min<int64_t>(8, distinct - at)));
+  }
+  const uint16_t scale = 0x1800;  // 2^-9 as f16
+  if (info(dtype).block_size > 1)
+    for (int64_t at = 0; at < distinct; at += info(dtype).block_bytes)
+      std::memcpy(out + at, &scale, sizeof scale);
+  for (int64_t at = distinct; at < rows * stride; at += distinct)
+    std::memcpy(out + at, out, static_cast<size_t>(std::min(distinct, rows * stride - at)));
+}
+
+int64_t last_level_bytes(const Machine& machine) {
+  int64_t bytes = 1 << 20;
+  for (const CacheLevel& cache : machine.caches) bytes = std::max(bytes, cache.bytes);
+  return bytes;
+}
+
+/// What a unit can keep in its last-level cache when every core that shares it does the same.
+int64_t cache_share(const Machine& machine, const Unit& unit) {
+  CacheLevel last{.level = 0, .bytes = 1 << 20, .sharing_cores = 1};
+  for (const CacheLevel& cache : machine.caches)
+    if (cache.level > last.level) last = cache;
+  const auto cores = static_cast<int64_t>(unit.cores.size());
+  return std::max<int64_t>(last.bytes * cores / std::max(last.sharing_cores, cores) / 2, 64 << 10);
+}
+
+std::shared_ptr<const PlacedMatrix> place(UnitBench& bench, DType dtype, int64_t k, int64_t bytes,
+                                          std::byte* rows) {
+  const int64_t columns =
+      std::max(kColumnAlign, bytes / row_bytes(dtype, k) / kColumnAlign * kColumnAlign);
+  std::shared_ptr<const PlacedMatrix> matrix;
+  bench.time(
+      [&] {
+        if (matrix) return;  // the call that is timed; placed while warming up
+        fill_rows(dtype, k, columns, rows);
+        matrix = bench.device->place({.dtype = dtype, .columns = columns, .k = k, .rows = rows},
+                                     {0, columns});
+      },
+      1);
+  return matrix;
+}
+
+void fill_memory(UnitBench& bench, SharedMemory& memory, const std::vector<DType>& dtypes,
+                 int64_t bytes) {
+  const std::shared_ptr<std::byte[]> rows = map_memory(bytes + (1 << 20));
+  for (const DType dtype : dtypes) {
+    memory.weights[dtype] = place(bench, dtype, kBenchK, bytes, rows.get());
+    memory.short_weights[dtype] = place(bench, dtype, kBenchShortK, 1, rows.get());
+  }
+  memory.kv_bytes = bytes;
+  memory.kv = bench.device->allocate(bytes);
+  fill_rows(DType::kF16, bytes / 32, 16, memory.kv.get());
+}
+
+bool shares_core(const Unit& unit, const MachineProfile& profile) {
+  return std::any_of(profile.units.begin(), profile.units.end(), [&](const UnitProfile& other) {
+    return other.unit.name != unit.name &&
+           std::find_first_of(unit.cores.begin(), unit.cores.end(), other.unit.cores.begin(),
+                              other.unit.cores.end()) != unit.cores.end();
+  });
+}
+
+std::unique_ptr<UnitBench> open_bench(const Machine& machine, UnitProfile& profile, bool yield,
+                                      int64_t dram_bytes) {
+  auto bench = std::make_unique<UnitBench>();
+  const Unit& unit = profile.unit;
+  bench->profile = &profile;
+  bench->device = open_device(unit, yield);
+  bench->device->reserve(
+      {.tokens = kBenchMaxTokens, .k = kBenchK, .context = 8192, .heads = 64, .head_dim = 128});
+  bench->cache_bytes = cache_share(machine, unit);
+  bench->dram = make_read_regions(unit.cores, unit.isa, dram_bytes);
+  bench->cache = make_read_regions(unit.cores, unit.isa, bench->cache_bytes);
+  bench->input = bench->device->allocate(kBenchFloats * 4);
+  bench->output = bench->device->allocate(kBenchFloats * 4);
+  std::mt19937 random(1);
+  for (int64_t i = 0; i < kBenchFloats; ++i)
+    bench->in()[i] = static_cast<float>(static_cast<int32_t>(random())) * 0x1p-31f;
+  return bench;
+}
+
+}  // namespace
+
+double UnitBench::time(const std::function<void()>& work, int repetitions) {
+  return driver
+      .start([&] {
+        device->begin_step();
+        work();
+        const double start_s = steady_now_s();
+        for (int i = 0; i < repetitions; ++i) work();
+        const double seconds = steady_now_s() - start_s;
+        device->end_step();
+        return seconds / repetitions;
+      })
+      .get();
+}
+
+std::vector<std::unique_ptr<UnitBench>> open_benches(
+    const Machine& machine, MachineProfile& profile, const std::vector<DType>& dtypes,
+    std::map<std::string, SharedMemory>& memories) {
+  // Four times the cache: what a case used is gone before it is used again.
+  const int64_t wanted = std::max<int64_t>(4 * last_level_bytes(machine), 96 << 20);
+  const int64_t bytes = std::min(wanted, machine.memory_bytes / 32) / 4096 * 4096;
+  std::vector<std::unique_ptr<UnitBench>> benches;
+  for (UnitProfile& unit : profile.units) {
+    benches.push_back(open_bench(machine, unit, shares_core(unit.unit, profile), bytes));
+    SharedMemory& memory = memories[unit.unit.memory];
+    if (memory.kv == nullptr) fill_memory(*benches.back(), memory, dtypes, bytes);
+    benches.back()->memory = &memory;
+  }
+  return benches;
+}
+
+}  // namespace tandem

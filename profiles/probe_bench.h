@@ -1,0 +1,86 @@
+// What the probes share: opened units with the memory they work on, and what is to be measured of
+// them. Internal.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "profiles/measure.h"
+#include "profiles/pinned.h"
+#include "profiles/probe.h"
+#include "profiles/read_rate.h"
+
+namespace tandem {
+
+inline constexpr int64_t kBenchK = 2048;      ///< input row of the measured linears
+inline constexpr int64_t kBenchShortK = 256;  ///< a second one, for the preparation's curve
+inline constexpr int64_t kBenchMaxTokens = 512;
+
+/// Which points are measured. Every list ascends.
+struct Grid {
+  std::vector<int64_t> tokens;  ///< of linears
+  std::vector<int64_t> dram_columns;
+  std::vector<int64_t> cache_columns;
+  std::vector<int64_t> attention_tokens;
+  std::vector<int64_t> contexts;
+  std::vector<int64_t> head_dims;
+  std::vector<int64_t> groups;
+};
+
+/// Memory that all units next to it work on. Weights have columns enough to come from DRAM each
+/// time.
+struct SharedMemory {
+  std::map<DType, std::shared_ptr<const PlacedMatrix>> weights;        ///< rows of kBenchK
+  std::map<DType, std::shared_ptr<const PlacedMatrix>> short_weights;  ///< rows of kBenchShortK
+  std::shared_ptr<std::byte[]> kv;                                     ///< finite f16 values
+  int64_t kv_bytes = 0;
+};
+
+/// One unit being measured.
+struct UnitBench {
+  UnitProfile* profile = nullptr;
+  std::unique_ptr<Device> device;
+  const SharedMemory* memory = nullptr;
+  int64_t cache_bytes = 0;  ///< of the last-level cache, this unit's share
+  std::vector<ReadRegion> dram;
+  std::vector<ReadRegion> cache;
+  std::shared_ptr<std::byte[]> input;   ///< floats in [-1, 1), kBenchFloats of them
+  std::shared_ptr<std::byte[]> output;  ///< as many
+  DriverThread driver;
+
+  float* in() const { return reinterpret_cast<float*>(input.get()); }
+  float* out() const { return reinterpret_cast<float*>(output.get()); }
+  /// Seconds per repetition of `work` on the unit's driver, after one that warms up.
+  double time(const std::function<void()>& work, int repetitions);
+};
+inline constexpr int64_t kBenchFloats = 4 << 20;
+
+/// Places weights and buffers, as much as leaves the machine most of its memory. `memories`
+/// outlives the benches.
+std::vector<std::unique_ptr<UnitBench>> open_benches(const Machine& machine,
+                                                     MachineProfile& profile,
+                                                     const std::vector<DType>& dtypes,
+                                                     std::map<std::string, SharedMemory>& memories);
+
+// Each lays out its part of the profile and adds a case per figure. Case::curve numbers go up from
+// next_curve.
+void add_memory_cases(UnitBench& bench, std::vector<Case>& cases);
+void add_linear_cases(UnitBench& bench, const Grid& grid, int& next_curve,
+                      std::vector<Case>& cases);
+void add_attention_cases(UnitBench& bench, const Grid& grid, int& next_curve,
+                         std::vector<Case>& cases);
+void add_small_cases(UnitBench& bench, std::vector<Case>& cases);
+/// Links and contention of all units; `profile` is laid out for them.
+void add_pair_cases(const std::vector<std::unique_ptr<UnitBench>>& benches, MachineProfile& profile,
+                    std::vector<Case>& cases);
+
+/// Takes the time of preparing the input out of the measured linears.
+void subtract_preparation(UnitProfile& profile);
+
+/// One call that is compute-bound and stays in the cache: for units at once against alone.
+void run_compute(const UnitBench& bench);
+
+}  // namespace tandem

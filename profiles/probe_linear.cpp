@@ -1,0 +1,141 @@
+// Probes of the linear kernels: from memory, from the cache, and the preparation of their input
+// alone.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "profiles/probe_bench.h"
+
+namespace tandem {
+namespace {
+
+/// Tokens x columns of the largest call: 2 GFLOP over kBenchK, 10 ms or so.
+constexpr int64_t kMaxOutputs = 512 * 1024;
+
+/// The grid's columns that a call of so many tokens has time and output room for. At least the
+/// first.
+std::vector<int64_t> columns_for(const std::vector<int64_t>& columns, int64_t tokens,
+                                 int64_t available) {
+  std::vector<int64_t> kept;
+  for (const int64_t n : columns)
+    if (kept.empty() || (n * tokens <= kMaxOutputs && n <= available))
+      kept.push_back(std::min(n, available));
+  return kept;
+}
+
+Curve empty_curve(const std::vector<int64_t>& columns, DType dtype) {
+  Curve curve;
+  for (const int64_t n : columns)
+    curve.points.push_back({static_cast<double>(n * row_bytes(dtype, kBenchK)), {}});
+  return curve;
+}
+
+/// Walks over the columns of a matrix, or stays at the first ones.
+struct LinearWork {
+  const UnitBench* bench;
+  const PlacedMatrix* weights;
+  int64_t tokens;
+  int64_t columns;
+  bool walks;
+  int64_t next = 0;
+
+  void operator()() {
+    if (next + columns > weights->columns) next = 0;
+    // y is addressed from column 0 on, so the part before the first column lies in front of the
+    // output. The buffer is larger than any matrix has columns.
+    float* y = bench->out() + (weights->columns - next);
+    bench->device->linear({.input = {.x = bench->in(),
+                                     .tokens = tokens,
+                                     .norm_weight = bench->in(),
+                                     .norm_eps = 1e-5f},
+                           .weights = weights,
+                           .columns = {next, next + columns},
+                           .y = y,
+                           .y_stride = columns});
+    if (walks) next += columns;
+  }
+};
+
+void add_points(UnitBench& bench, LinearCurve& linear, bool walks, int& next_curve,
+                std::vector<Case>& cases) {
+  Curve& curve = walks ? linear.from_dram : linear.from_cache;
+  const PlacedMatrix* weights = bench.memory->weights.at(linear.dtype).get();
+  for (CurvePoint& point : curve.points) {
+    const auto columns = static_cast<int64_t>(point.x) / row_bytes(linear.dtype, kBenchK);
+    cases.push_back(
+        {.what = fmt::format("{} linear {}", bench.profile->unit.name, name(linear.dtype)),
+         .run = [&bench, work = LinearWork{&bench, weights, linear.tokens, columns, walks}](
+                    int repetitions) mutable { return bench.time(std::ref(work), repetitions); },
+         .figure = &point.y,
+         .curve = next_curve});
+  }
+  ++next_curve;
+}
+
+void add_prepare_points(UnitBench& bench, PrepareCurve& prepare, int& next_curve,
+                        std::vector<Case>& cases) {
+  for (CurvePoint& point : prepare.seconds.points) {
+    const bool is_short = point.x < kBenchK;
+    const PlacedMatrix* weights =
+        (is_short ? bench.memory->short_weights : bench.memory->weights).at(prepare.dtype).get();
+    const auto tokens = static_cast<int64_t>(point.x) / weights->k;
+    cases.push_back(
+        {.what = fmt::format("{} prepare {}", bench.profile->unit.name, name(prepare.dtype)),
+         .run = [&bench, work = LinearWork{&bench, weights, tokens, 0, false}](
+                    int repetitions) mutable { return bench.time(std::ref(work), repetitions); },
+         .figure = &point.y,
+         .curve = next_curve});
+  }
+  ++next_curve;
+}
+
+void lay_out(UnitBench& bench, const Grid& grid) {
+  for (const auto& [dtype, weights] : bench.memory->weights) {
+    const int64_t cached = std::max(kColumnAlign, bench.cache_bytes / row_bytes(dtype, kBenchK));
+    PrepareCurve prepare{dtype, {{{kBenchShortK, {}}}}};
+    for (const int64_t tokens : grid.tokens) {
+      bench.profile->linear.push_back(
+          {dtype, tokens,
+           empty_curve(columns_for(grid.dram_columns, tokens, weights->columns), dtype),
+           empty_curve(columns_for(grid.cache_columns, tokens, cached), dtype)});
+      prepare.seconds.points.push_back({static_cast<double>(tokens * kBenchK), {}});
+    }
+    bench.profile->prepare.push_back(std::move(prepare));
+  }
+}
+
+}  // namespace
+
+void add_linear_cases(UnitBench& bench, const Grid& grid, int& next_curve,
+                      std::vector<Case>& cases) {
+  lay_out(bench, grid);
+  for (PrepareCurve& prepare : bench.profile->prepare)
+    add_prepare_points(bench, prepare, next_curve, cases);
+  for (LinearCurve& linear : bench.profile->linear) {
+    add_points(bench, linear, true, next_curve, cases);
+    add_points(bench, linear, false, next_curve, cases);
+  }
+}
+
+void subtract_preparation(UnitProfile& profile) {
+  for (LinearCurve& linear : profile.linear) {
+    const auto prepare =
+        std::find_if(profile.prepare.begin(), profile.prepare.end(),
+                     [&](const PrepareCurve& p) { return p.dtype == linear.dtype; });
+    if (prepare == profile.prepare.end()) continue;
+    const double prepare_s = prepare->seconds.at(static_cast<double>(linear.tokens * kBenchK)).y;
+    for (Curve* curve : {&linear.from_dram, &linear.from_cache})
+      for (CurvePoint& point : curve->points)
+        // The difference of two small times can come out as nothing; a tenth is left to it.
+        point.y.median = std::max(point.y.median - prepare_s, 0.1 * point.y.median);
+  }
+}
+
+void run_compute(const UnitBench& bench) {
+  const auto& weights = bench.memory->weights;
+  const auto q8 = weights.find(DType::kQ8_0);
+  const PlacedMatrix* matrix = (q8 == weights.end() ? weights.begin() : q8)->second.get();
+  LinearWork{&bench, matrix, 64, std::min<int64_t>(256, matrix->columns), false}();
+}
+
+}  // namespace tandem

@@ -1,0 +1,130 @@
+// Probes of units together: hand-offs, shared bandwidth, and what computing at once costs.
+#include <algorithm>
+#include <numeric>
+#include <set>
+
+#include "profiles/handoff.h"
+#include "profiles/probe_bench.h"
+
+namespace tandem {
+namespace {
+
+using Benches = std::vector<UnitBench*>;
+
+const Unit& unit_of(const UnitBench* bench) { return bench->profile->unit; }
+
+/// Whether no core is in two of the units.
+bool independent(const Benches& benches) {
+  std::set<int> seen;
+  for (const UnitBench* bench : benches)
+    for (const int core : unit_of(bench).cores)
+      if (!seen.insert(core).second) return false;
+  return true;
+}
+
+/// Calls of run_compute() per second from `start_s` for `seconds`, on the unit's driver.
+std::future<double> start_computing(UnitBench& bench, double start_s, double seconds) {
+  return bench.driver.start([&bench, start_s, seconds] {
+    bench.device->begin_step();
+    run_compute(bench);
+    while (steady_now_s() < start_s) {
+    }
+    const double begin_s = steady_now_s();
+    double elapsed_s = 0;
+    int calls = 0;
+    for (; elapsed_s < seconds; ++calls, elapsed_s = steady_now_s() - begin_s) run_compute(bench);
+    bench.device->end_step();
+    return calls / elapsed_s;
+  });
+}
+
+/// Mean over the units of their rate alone over their rate while all compute.
+double compute_slowdown(const Benches& benches) {
+  constexpr double kSeconds = 8e-3;
+  constexpr double kStartUp = 3e-3;  // a warm-up call and a thread that wakes
+  std::vector<double> alone;
+  for (UnitBench* bench : benches)
+    alone.push_back(start_computing(*bench, steady_now_s() + kStartUp, kSeconds).get());
+  std::vector<std::future<double>> together;
+  const double start_s = steady_now_s() + kStartUp;
+  for (UnitBench* bench : benches) together.push_back(start_computing(*bench, start_s, kSeconds));
+  double sum = 0;
+  for (size_t i = 0; i < benches.size(); ++i) sum += alone[i] / together[i].get();
+  return sum / static_cast<double>(benches.size());
+}
+
+double total_read_rate(const Benches& benches) {
+  std::vector<ReadRegion*> regions;
+  for (UnitBench* bench : benches)
+    for (ReadRegion& region : bench->dram) regions.push_back(&region);
+  return read_rate(regions, 10e-3);
+}
+
+/// Units that share a core take turns on it: they read like one of them and compute at half the
+/// speed.
+double mean_read_rate_in_turns(const Benches& benches) {
+  double sum = 0;
+  for (UnitBench* bench : benches) sum += read_rate(bench->dram, 5e-3);
+  return sum / static_cast<double>(benches.size());
+}
+
+/// Every pair, and all where there are more than two.
+std::vector<Benches> sets_of(const std::vector<std::unique_ptr<UnitBench>>& benches) {
+  std::vector<Benches> sets;
+  for (size_t a = 0; a < benches.size(); ++a)
+    for (size_t b = a + 1; b < benches.size(); ++b)
+      sets.push_back({benches[a].get(), benches[b].get()});
+  if (benches.size() > 2) {
+    sets.emplace_back();
+    for (const auto& bench : benches) sets.back().push_back(bench.get());
+  }
+  return sets;
+}
+
+void add_contention_cases(const Benches& set, Contention& contention, std::vector<Case>& cases) {
+  const bool apart = independent(set);
+  std::string names;
+  for (const UnitBench* bench : set) names += (names.empty() ? "" : "+") + unit_of(bench).name;
+  cases.push_back(
+      {.what = names + " memory read",
+       .run = [set,
+               apart](int) { return apart ? total_read_rate(set) : mean_read_rate_in_turns(set); },
+       .figure = &contention.total_per_s,
+       .repeats = false});
+  cases.push_back(
+      {.what = names + " compute",
+       .run = [set, apart](
+                  int) { return apart ? compute_slowdown(set) : static_cast<double>(set.size()); },
+       .figure = &contention.compute_slowdown,
+       .repeats = false});
+}
+
+void add_link_case(Link& link, int from, int to, std::vector<Case>& cases) {
+  cases.push_back({.what = link.from + " to " + link.to,
+                   .run = [from, to](int) { return handoff_s(from, to, 1000); },
+                   .figure = &link.latency_s,
+                   .repeats = false});
+}
+
+}  // namespace
+
+void add_pair_cases(const std::vector<std::unique_ptr<UnitBench>>& benches, MachineProfile& profile,
+                    std::vector<Case>& cases) {
+  const std::vector<Benches> sets = sets_of(benches);
+  profile.contention.resize(sets.size());
+  for (size_t i = 0; i < sets.size(); ++i) {
+    for (const UnitBench* bench : sets[i])
+      profile.contention[i].units.push_back(unit_of(bench).name);
+    add_contention_cases(sets[i], profile.contention[i], cases);
+  }
+  profile.links.reserve(benches.size() * benches.size());
+  for (const auto& from : benches)
+    for (const auto& to : benches) {
+      if (from == to) continue;
+      profile.links.push_back({unit_of(from.get()).name, unit_of(to.get()).name, {}});
+      add_link_case(profile.links.back(), unit_of(from.get()).cores.front(),
+                    unit_of(to.get()).cores.front(), cases);
+    }
+}
+
+}  // namespace tandem
