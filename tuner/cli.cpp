@@ -107,7 +107,10 @@ void prepare_output(const std::string& path) {
   remove_on_interrupt(path);
 }
 
-void print_json(const Json& json) { fmt::print("{}\n", json.dump(2)); }
+void print_json(const Json& json) {
+  // Generated text may end within a character: what is no UTF-8 is replaced.
+  fmt::print("{}\n", json.dump(2, ' ', false, Json::error_handler_t::replace));
+}
 
 Json to_json(const Figure& figure) {
   return {{"median", figure.median}, {"spread", figure.spread}};

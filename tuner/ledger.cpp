@@ -32,6 +32,19 @@ void Ledger::add(const TaskGraph& graph, const Timeline& timeline) {
   }
 }
 
+void Ledger::add(const Ledger& other) {
+  num_units = other.num_units;
+  steps += other.steps;
+  makespan_s += other.makespan_s;
+  for (const LedgerEntry& more : other.entries) {
+    LedgerEntry& entry = entry_of(entries, more.stage, more.unit);
+    entry.tasks += more.tasks;
+    entry.busy_s += more.busy_s;
+    entry.bytes += more.bytes;
+    entry.flops += more.flops;
+  }
+}
+
 double Ledger::busy_s(int unit) const {
   double sum = 0;
   for (const LedgerEntry& entry : entries)

@@ -27,6 +27,8 @@ struct Ledger {
 
   /// Adds a step. All steps are of one plan.
   void add(const TaskGraph& graph, const Timeline& timeline);
+  /// Adds the steps of another ledger.
+  void add(const Ledger& other);
   double busy_s(int unit) const;
   /// busy_s over the makespan.
   double utilisation(int unit) const;

@@ -12,8 +12,12 @@ namespace tandem {
 /// Steps of one kind.
 struct StepRecord {
   std::vector<Step> steps;
-  Ledger measured;
+  std::vector<Ledger> measured;  ///< of each step
 };
+
+/// Indices of the middle half of the steps by makespan (all of up to three): a step during which
+/// the machine did something else must not stand for the others.
+std::vector<size_t> usual_steps(const StepRecord& record);
 
 struct RunRecord {
   StepRecord prefill;
@@ -27,7 +31,7 @@ struct RunRecord {
   void add(const StepRun& run);
 };
 
-/// The measured ledger beside the simulated one of the same steps.
+/// The measured ledger of the usual steps beside the simulated one of the same steps.
 LedgerComparison compare_steps(const StepRecord& record, const ModelSpec& model, const Plan& plan,
                                const MachineProfile& machine);
 /// The measured ledger alone.

@@ -47,6 +47,20 @@ TEST_CASE("The ledger sums time, bytes and flop by stage and unit, over steps") 
   CHECK(ledger.makespan_s == 8);
 }
 
+TEST_CASE("Ledgers of single steps add up to the ledger of all") {
+  const TwoUnits step;
+  Ledger one;
+  one.add(step.graph, step.timeline);
+  Ledger all;
+  all.add(one);
+  all.add(one);
+  CHECK(all.steps == 2);
+  CHECK(all.makespan_s == 8);
+  REQUIRE(all.entries.size() == 3);
+  CHECK(all.entries[0].busy_s == 4);  // 2 s in each of two steps
+  CHECK(all.entries[0].tasks == 2);
+}
+
 TEST_CASE("Utilisation is busy time over the makespan; the rest is waiting") {
   const TwoUnits step;
   Ledger ledger;
