@@ -78,10 +78,9 @@ class MeasuringLoop {
     next_block();
   }
 
-  /// Warms the case up and decides how often a sample repeats it.
+  /// Decides how often a sample repeats it.
   void calibrate(size_t i) {
     CaseState& state = states_[i];
-    cases_[i].run(1);
     const double before_s = options_.now_s();
     const double value = cases_[i].run(1);
     const double once_s = cases_[i].repeats ? value : options_.now_s() - before_s;
@@ -111,16 +110,25 @@ class MeasuringLoop {
     std::vector<double> rates;
     for (const Block& block : blocks_) rates.push_back(block.before.dram_read_per_s);
     const double reference = median(std::move(rates));
-    std::map<std::string, size_t> votes;
     blocks_.back().after = blocks_.back().before;  // still open and empty
     for (Block& block : blocks_) {
       const std::string before = classify(block.before, reference);
       block.state = classify(block.after, reference) == before ? before : "";
-      if (!block.state.empty()) ++votes[block.state];
     }
-    majority_ = std::max_element(votes.begin(), votes.end(), [](const auto& a, const auto& b) {
-                  return a.second < b.second;
-                })->first;
+    majority_ = majority_state();
+  }
+
+  /// The state that gives the cases most of the samples they want; the present one where none does.
+  std::string majority_state() const {
+    std::map<std::string, int> votes{{blocks_.back().state, 0}};
+    for (const CaseState& state : states_) {
+      std::map<std::string, int> samples;
+      for (const Sample& sample : state.samples) ++samples[blocks_[sample.block].state];
+      samples.erase("");
+      for (const auto& [name, count] : samples) votes[name] += std::min(count, options_.samples);
+    }
+    const auto fewer = [](const auto& a, const auto& b) { return a.second < b.second; };
+    return std::max_element(votes.begin(), votes.end(), fewer)->first;
   }
 
   void report(size_t i) const {

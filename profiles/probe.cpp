@@ -27,14 +27,16 @@ Grid grid_for(bool quick) {
             .attention_tokens = {1, 8, 256},
             .contexts = {0, 256, 1024, 4096},
             .head_dims = {64, 128},
-            .groups = {1, 4, 8}};
+            .groups = {1, 4, 8},
+            .max_flops = 1 << 28};
   return {.tokens = {1, 2, 4, 8, 16, 64, 512},
           .dram_columns = {16, 64, 256, 1024, 4096, 16384, 65536},
           .cache_columns = {16, 64, 256, 1024, 4096},
           .attention_tokens = {1, 4, 16, 64, 512},
           .contexts = {0, 256, 1024, 4096, 8192},
           .head_dims = {64, 128},
-          .groups = {1, 2, 4, 8}};
+          .groups = {1, 2, 4, 8},
+          .max_flops = 1 << 30};
 }
 
 std::string now_text() {

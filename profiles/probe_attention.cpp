@@ -6,9 +6,6 @@
 namespace tandem {
 namespace {
 
-/// Multiplications of the largest call: 1 GFLOP.
-constexpr int64_t kMaxProducts = int64_t{1} << 28;
-
 /// One call of an attention part; the cache moves on through memory with every call.
 struct AttentionWork {
   const UnitBench* bench;
@@ -68,9 +65,9 @@ std::vector<int64_t> contexts_for(const UnitBench& bench, const Grid& grid,
   std::vector<int64_t> kept;
   const int64_t kv_heads = kv_heads_for(curve.tokens);
   for (const int64_t context : grid.contexts) {
-    const int64_t products = kv_heads * curve.group * curve.tokens * context * curve.head_dim;
+    const int64_t flops = 4 * kv_heads * curve.group * curve.tokens * context * curve.head_dim;
     const int64_t kv_bytes = kv_heads * context * curve.head_dim * 4;
-    if (kept.empty() || (products <= kMaxProducts && kv_bytes <= bench.memory->kv_bytes))
+    if (kept.empty() || (flops <= grid.max_flops && kv_bytes <= bench.memory->kv_bytes))
       kept.push_back(context);
   }
   return kept;
@@ -86,12 +83,13 @@ void add_curve(UnitBench& bench, const Grid& grid, AttentionCurve& curve, int nu
     point.x = static_cast<double>(kv_heads) * mean_positions(contexts[i], curve.tokens);
     const AttentionWork start{&bench,       curve.head_dim, curve.group,
                               curve.tokens, kv_heads,       contexts[i]};
-    cases.push_back(
-        {.what = bench.profile->unit.name + " attention",
-         .run = [&bench, work = start](
-                    int repetitions) mutable { return bench.time(std::ref(work), repetitions); },
-         .figure = &point.y,
-         .curve = number});
+    cases.push_back({.what = bench.profile->unit.name + " attention",
+                     .run =
+                         [&bench, work = start](int repetitions) mutable {
+                           return bench.time_cold(std::ref(work), repetitions);
+                         },
+                     .figure = &point.y,
+                     .curve = number});
   }
 }
 

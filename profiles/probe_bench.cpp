@@ -70,14 +70,12 @@ std::shared_ptr<const PlacedMatrix> place(UnitBench& bench, DType dtype, int64_t
   const int64_t columns =
       std::max(kColumnAlign, bytes / row_bytes(dtype, k) / kColumnAlign * kColumnAlign);
   std::shared_ptr<const PlacedMatrix> matrix;
-  bench.time(
-      [&] {
-        if (matrix) return;  // the call that is timed; placed while warming up
-        fill_rows(dtype, k, columns, rows);
-        matrix = bench.device->place({.dtype = dtype, .columns = columns, .k = k, .rows = rows},
-                                     {0, columns});
-      },
-      1);
+  const auto work = [&] {
+    fill_rows(dtype, k, columns, rows);
+    matrix = bench.device->place({.dtype = dtype, .columns = columns, .k = k, .rows = rows},
+                                 {0, columns});
+  };
+  bench.time_cold(work, 1);
   return matrix;
 }
 
@@ -122,18 +120,26 @@ std::unique_ptr<UnitBench> open_bench(const Machine& machine, UnitProfile& profi
 
 }  // namespace
 
+double UnitBench::time(const std::function<void()>& warm_up, const std::function<void()>& work,
+                       int repetitions) {
+  const auto job = [&] {
+    device->begin_step();
+    warm_up();
+    const double start_s = steady_now_s();
+    for (int i = 0; i < repetitions; ++i) work();
+    const double seconds = steady_now_s() - start_s;
+    device->end_step();
+    return seconds / repetitions;
+  };
+  return driver.start(job).get();
+}
+
 double UnitBench::time(const std::function<void()>& work, int repetitions) {
-  return driver
-      .start([&] {
-        device->begin_step();
-        work();
-        const double start_s = steady_now_s();
-        for (int i = 0; i < repetitions; ++i) work();
-        const double seconds = steady_now_s() - start_s;
-        device->end_step();
-        return seconds / repetitions;
-      })
-      .get();
+  return time(work, work, repetitions);
+}
+
+double UnitBench::time_cold(const std::function<void()>& work, int repetitions) {
+  return repetitions > 1 ? time(work, repetitions) : time([] {}, work, repetitions);
 }
 
 std::vector<std::unique_ptr<UnitBench>> open_benches(

@@ -28,6 +28,7 @@ struct Grid {
   std::vector<int64_t> contexts;
   std::vector<int64_t> head_dims;
   std::vector<int64_t> groups;
+  int64_t max_flops = 0;  ///< of one call, so that it takes some milliseconds
 };
 
 /// Memory that all units next to it work on. Weights have columns enough to come from DRAM each
@@ -53,8 +54,15 @@ struct UnitBench {
 
   float* in() const { return reinterpret_cast<float*>(input.get()); }
   float* out() const { return reinterpret_cast<float*>(output.get()); }
-  /// Seconds per repetition of `work` on the unit's driver, after one that warms up.
+  /// Seconds per repetition of `work` on the unit's driver, after a call of `warm_up` that does not
+  /// count.
+  double time(const std::function<void()>& warm_up, const std::function<void()>& work,
+              int repetitions);
+  /// The same, warmed up by the work itself.
   double time(const std::function<void()>& work, int repetitions);
+  /// The same for work that finds new memory at each call: where one call is a sample, the start
+  /// does not weigh.
+  double time_cold(const std::function<void()>& work, int repetitions);
 };
 inline constexpr int64_t kBenchFloats = 4 << 20;
 

@@ -9,16 +9,13 @@
 namespace tandem {
 namespace {
 
-/// Tokens x columns of the largest call: 2 GFLOP over kBenchK, 10 ms or so.
-constexpr int64_t kMaxOutputs = 512 * 1024;
-
-/// The grid's columns that a call of so many tokens has time and output room for. At least the
-/// first.
+/// Columns of the list that a call of so many tokens may have, with `available` of them there. At
+/// least the first.
 std::vector<int64_t> columns_for(const std::vector<int64_t>& columns, int64_t tokens,
-                                 int64_t available) {
+                                 int64_t available, const Grid& grid) {
   std::vector<int64_t> kept;
   for (const int64_t n : columns)
-    if (kept.empty() || (n * tokens <= kMaxOutputs && n <= available))
+    if (kept.empty() || (n * tokens * kBenchK * 2 <= grid.max_flops && n <= available))
       kept.push_back(std::min(n, available));
   return kept;
 }
@@ -64,8 +61,12 @@ void add_points(UnitBench& bench, LinearCurve& linear, bool walks, int& next_cur
     const auto columns = static_cast<int64_t>(point.x) / row_bytes(linear.dtype, kBenchK);
     cases.push_back(
         {.what = fmt::format("{} linear {}", bench.profile->unit.name, name(linear.dtype)),
-         .run = [&bench, work = LinearWork{&bench, weights, linear.tokens, columns, walks}](
-                    int repetitions) mutable { return bench.time(std::ref(work), repetitions); },
+         .run =
+             [&bench, walks, work = LinearWork{&bench, weights, linear.tokens, columns, walks}](
+                 int repetitions) mutable {
+               return walks ? bench.time_cold(std::ref(work), repetitions)
+                            : bench.time(std::ref(work), repetitions);
+             },
          .figure = &point.y,
          .curve = next_curve});
   }
@@ -96,8 +97,8 @@ void lay_out(UnitBench& bench, const Grid& grid) {
     for (const int64_t tokens : grid.tokens) {
       bench.profile->linear.push_back(
           {dtype, tokens,
-           empty_curve(columns_for(grid.dram_columns, tokens, weights->columns), dtype),
-           empty_curve(columns_for(grid.cache_columns, tokens, cached), dtype)});
+           empty_curve(columns_for(grid.dram_columns, tokens, weights->columns, grid), dtype),
+           empty_curve(columns_for(grid.cache_columns, tokens, cached, grid), dtype)});
       prepare.seconds.points.push_back({static_cast<double>(tokens * kBenchK), {}});
     }
     bench.profile->prepare.push_back(std::move(prepare));
