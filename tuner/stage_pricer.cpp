@@ -104,15 +104,6 @@ TaskCost StagePricer::alone(Stage stage, int unit, int64_t columns) {
   return cost_.cost(graph.tasks.front());
 }
 
-TaskCost StagePricer::attention_alone(int unit, double positions) {
-  Task task = stages(Stage::kAttention, Stage::kAttention).tasks.front();
-  const auto heads = static_cast<double>(task.kv_heads);
-  const auto rows = static_cast<double>(step_.context + step_.tokens);
-  task.unit = unit;
-  task.kv_heads = 1;
-  task.positions = positions;
-  task.bytes *= positions / (heads * rows);
-  return cost_.cost(task);
-}
+Task StagePricer::whole_task(Stage stage) const { return stages(stage, stage).tasks.front(); }
 
 }  // namespace tandem

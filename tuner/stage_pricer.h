@@ -35,9 +35,8 @@ class StagePricer {
   double attention_s(const std::vector<AttentionPart>& parts);
   /// The stage's task when `unit` computes `columns` columns of it and nothing disturbs it.
   TaskCost alone(Stage stage, int unit, int64_t columns);
-  /// Attention of one kv head over this many positions by `unit`, alone. The bytes are those of
-  /// cached positions.
-  TaskCost attention_alone(int unit, double positions);
+  /// The first task of a stage where all of the layer is on unit 0: for most stages the only one.
+  Task whole_task(Stage stage) const;
 
   const ModelSpec& model() const { return model_; }
   const Step& step() const { return step_; }

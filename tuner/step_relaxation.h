@@ -1,0 +1,36 @@
+// A decode step without what couples its units: lower bounds on every plan, with and without memory
+// budgets.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "tuner/shares.h"
+#include "tuner/stage_relaxation.h"
+
+namespace tandem {
+
+struct StepRelaxation {
+  std::vector<StageRelaxation> stages;
+  double fixed_s = 0;  ///< embedding and sampling on the unit that is fastest at it
+};
+
+/// No plan's step is faster, whatever memory it needs.
+double floor_s(const StepRelaxation& step);
+
+/// The Lagrangian dual of the budgets: bytes are priced instead of limited, so that stages are
+/// independent, and for any prices >= 0 the sum of the stages' floors less the price of the budgets
+/// lies under every plan that keeps them and has one split for all phases. (Fisher 1981, The
+/// Lagrangian relaxation method, sec. 2)
+struct Dual {
+  double bound_s = 0;
+  std::vector<double> prices;  ///< [unit] seconds per byte at which the bound is highest
+};
+/// `budget_bytes` [unit], infinite where there is none.
+Dual best_dual(const StepRelaxation& step, std::span<const double> budget_bytes);
+
+/// What each stage's units get where bytes cost so much; where layers differ, the shares of the
+/// most frequent kind.
+OpShares priced_shares(const StepRelaxation& step, std::span<const double> prices);
+
+}  // namespace tandem
