@@ -199,4 +199,9 @@ LinearChoice best_linear(StagePricer& pricer, Stage stage, const UnitSet& units)
   return best;
 }
 
+AttentionChoice best_attention(StagePricer& decode, StagePricer* prefill, double decode_weight,
+                               const UnitSet& units) {
+  return AttentionSearch(decode, prefill, decode_weight).best(units);
+}
+
 }  // namespace tandem
