@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <memory>
@@ -114,6 +115,10 @@ ModelSpec read_shape(const Gguf& gguf) {
   read_attention(metadata, prefix, spec);
   spec.vocab_size = read_vocab_size(gguf);
   spec.max_context = metadata.integer_in(prefix + ".context_length", 1, kMaxSize);
+  // Within its window a sliding window changes nothing, and that far we go.
+  spec.max_context = std::min(
+      spec.max_context,
+      metadata.integer_in(prefix + ".attention.sliding_window", 1, kMaxSize, spec.max_context));
   spec.rope_theta = metadata.positive(prefix + ".rope.freq_base", spec.rope_theta);
   spec.norm_eps = metadata.positive(prefix + ".attention.layer_norm_rms_epsilon");
   spec.tied_embedding = !gguf.tensors.contains("output.weight");
