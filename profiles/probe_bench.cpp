@@ -145,8 +145,8 @@ double UnitBench::time_cold(const std::function<void()>& work, int repetitions) 
 std::vector<std::unique_ptr<UnitBench>> open_benches(
     const Machine& machine, MachineProfile& profile, const std::vector<DType>& dtypes,
     std::map<std::string, SharedMemory>& memories) {
-  // Four times the cache: what a case used is gone before it is used again.
-  const int64_t wanted = std::max<int64_t>(4 * last_level_bytes(machine), 96 << 20);
+  // Three times the cache: what a case used is gone before it is used again.
+  const int64_t wanted = std::max<int64_t>(3 * last_level_bytes(machine), 64 << 20);
   const int64_t bytes = std::min(wanted, machine.memory_bytes / 32) / 4096 * 4096;
   std::vector<std::unique_ptr<UnitBench>> benches;
   for (UnitProfile& unit : profile.units) {

@@ -10,8 +10,8 @@ namespace {
 constexpr double kReadSeconds = 20e-3;
 constexpr double kFarHandoffSeconds = 200e-9;
 constexpr double kStolenShare = 0.6;
-/// Four times the largest last-level cache slice in common use, so that reads come from memory.
-constexpr int64_t kReadBytes = 128 << 20;
+/// Three times the last-level cache slice of most processors, so that reads come from memory.
+constexpr int64_t kReadBytes = 96 << 20;
 
 }  // namespace
 
