@@ -28,7 +28,7 @@ using Clock = std::chrono::steady_clock;
 /// program.
 struct Program {
   Step shape;
-  std::vector<bool> reached;  ///< per part of the phase: its context has positions
+  std::vector<bool> reached;  ///< see reached_parts()
   const Phase* phase = nullptr;
   TaskGraph graph;
   std::vector<std::vector<int>> tasks{};  ///< [unit] ids in order
@@ -37,11 +37,16 @@ struct Program {
       states{};  ///< [task] that a merge merges, ascending in position
 };
 
-std::vector<bool> reached_parts(const Phase& phase, int64_t context) {
+/// Two bits per part: it has cached positions to attend, and it is home of positions that this step
+/// adds.
+std::vector<bool> reached_parts(const Phase& phase, const Step& step) {
+  const Range added{step.context, step.context + step.tokens};
   std::vector<bool> reached;
   for (const LayerPlan& layers : phase.layers)
-    for (const AttentionPart& part : layers.attention)
-      reached.push_back(part.context.begin < context && !part.context.empty());
+    for (const AttentionPart& part : layers.attention) {
+      reached.push_back(!intersect(part.context, {0, step.context}).empty());
+      reached.push_back(!intersect(part.context, added).empty());
+    }
   return reached;
 }
 
@@ -49,7 +54,7 @@ Program make_program(const ModelSpec& model, const Plan& plan, const Step& step,
                      const StepBuffers& buffers) {
   const Phase& phase = phase_for(plan, step.tokens, step.context);
   Program program{.shape = step,
-                  .reached = reached_parts(phase, step.context),
+                  .reached = reached_parts(phase, step),
                   .phase = &phase,
                   .graph = lower(model, plan, step)};
   program.tasks.resize(plan.units.size());
@@ -74,7 +79,7 @@ bool same_shape(const Program& program, const Plan& plan, const Step& step) {
   const Phase& phase = phase_for(plan, step.tokens, step.context);
   return program.phase == &phase && program.shape.tokens == step.tokens &&
          program.shape.logits_rows == step.logits_rows && program.shape.parents == step.parents &&
-         program.reached == reached_parts(phase, step.context);
+         program.reached == reached_parts(phase, step);
 }
 
 /// Two units on one core, or a team larger than its cores: spinning would keep the other from

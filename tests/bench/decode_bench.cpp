@@ -1,0 +1,108 @@
+#include "bench/decode_bench.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+
+#include "kernels/kernel_set.h"
+#include "kernels/memory.h"
+#include "kernels/team.h"
+#include "runtime/executor.h"
+#include "tuner/legal_plans.h"
+#include "tuner/model_source.h"
+
+namespace tandem {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+double quantile(std::vector<double> values, double q) {
+  std::sort(values.begin(), values.end());
+  return values[static_cast<size_t>(q * static_cast<double>(values.size() - 1) + 0.5)];
+}
+
+double median(const std::vector<double>& values) { return quantile(values, 0.5); }
+
+/// Bytes/s of one read of `memory` by all cores, each its own part.
+double read_all(const std::vector<int>& cores, const std::byte* memory, int64_t bytes) {
+  const int64_t part = bytes / std::ssize(cores) / 4096 * 4096;
+  Team team(cores, false);
+  team.wake();
+  std::vector<uint64_t> sums(cores.size());
+  const auto start = Clock::now();
+  team.run([&](int worker) {
+    sums[static_cast<size_t>(worker)] = kernel_set("").read(memory + worker * part, part);
+  });
+  const double seconds = seconds_since(start);
+  return static_cast<double>(part * std::ssize(cores)) / seconds;
+}
+
+std::vector<Unit> units_of(const std::vector<int>& cores, bool split) {
+  if (!split)
+    return {{.name = "cpu0", .kind = UnitKind::kCpu, .cores = cores, .isa = "", .memory = "dram0"}};
+  std::vector<Unit> units;
+  for (int core : cores)
+    units.push_back({.name = "cpu" + std::to_string(units.size()),
+                     .kind = UnitKind::kCpu,
+                     .cores = {core},
+                     .isa = "",
+                     .memory = "dram0"});
+  return units;
+}
+
+std::unique_ptr<Executor> open(const Model& model, const std::vector<Unit>& units) {
+  std::vector<std::string> names;
+  for (const Unit& unit : units) names.push_back(unit.name);
+  return std::make_unique<Executor>(model, even_plan(model.spec, names), units,
+                                    ExecutorOptions{.max_context = 256,
+                                                    .max_tokens = 1,
+                                                    .max_logits_rows = 1,
+                                                    .release_source = true,
+                                                    .resident_all = false,
+                                                    .progress = {}});
+}
+
+/// Median seconds of a few decode steps from an empty cache.
+double decode_step_s(Executor& executor) {
+  executor.set_context(0);
+  std::vector<double> steps;
+  for (int i = 0; i < 12; ++i) {
+    const int32_t token = 17 + i;
+    const double s =
+        executor.run({.tokens = 1, .context = executor.context(), .parents = {}}, {&token, 1})
+            .makespan_s;
+    if (i >= 2) steps.push_back(s);
+  }
+  return median(steps);
+}
+
+}  // namespace
+
+DecodeRow bench_decode(const std::string& shape, DType dtype, const std::vector<int>& cores,
+                       int rounds) {
+  constexpr int64_t kReadBytes = int64_t{512} << 20;
+  const auto memory = map_memory(kReadBytes);
+  std::memset(memory.get(), 1, static_cast<size_t>(kReadBytes));
+  const Model model = open_model({.model = shape, .dtype = dtype, .seed = 1});
+  const auto one = open(model, units_of(cores, false));
+  const auto split = open(model, units_of(cores, true));
+  const auto bytes = static_cast<double>(weight_bytes_per_token(model.spec));
+  std::vector<double> dram, one_rate, split_rate;
+  for (int round = 0; round < rounds; ++round) {
+    dram.push_back(read_all(cores, memory.get(), kReadBytes));
+    one_rate.push_back(bytes / decode_step_s(*one));
+    split_rate.push_back(bytes / decode_step_s(*split));
+  }
+  return {.dtype = dtype,
+          .dram_read_per_s = median(dram),
+          .one_unit_per_s = median(one_rate),
+          .split_units_per_s = median(split_rate),
+          .one_unit_tokens_per_s = median(one_rate) / bytes,
+          .spread = (quantile(one_rate, 0.75) - quantile(one_rate, 0.25)) / median(one_rate)};
+}
+
+}  // namespace tandem
