@@ -125,7 +125,7 @@ void explain_plan(const Args& args) {
 
 void add_explain_command(CLI::App& app, int& /*exit_code*/) {
   CLI::App* command =
-      app.add_subcommand("explain", "Print what a plan gives to whom, and what it costs");
+      app.add_subcommand("explain", "print what a plan gives to whom, and what it costs");
   command->footer("Example: tandem explain plan.yaml --machine machine.yaml");
   const auto args = std::make_shared<Args>();
   command->add_option("plan", args->plan, "plan to explain")->required();

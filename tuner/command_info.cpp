@@ -133,7 +133,7 @@ void print_info(const Info& info) {
 }  // namespace
 
 void add_info_command(CLI::App& app, int& /*exit_code*/) {
-  CLI::App* command = app.add_subcommand("info", "What this build and this machine offer");
+  CLI::App* command = app.add_subcommand("info", "what this build and this machine offer");
   command->footer("Example: TANDEM_ISA=avx2 tandem info --json");
   const auto json = std::make_shared<bool>(false);
   command->add_flag("--json", *json, "print it as JSON (bytes)");

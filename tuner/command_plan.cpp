@@ -206,7 +206,7 @@ void add_workload_options(CLI::App& command, Args& args) {
 }  // namespace
 
 void add_plan_command(CLI::App& app, int& /*exit_code*/) {
-  CLI::App* command = app.add_subcommand("plan", "Search the best plan: write plan.yaml");
+  CLI::App* command = app.add_subcommand("plan", "search the best plan: write plan.yaml");
   command->footer(
       "Example: tandem plan --model tinyllama-1.1b --dtype q8_0 --context 1024 "
       "--budget cpu0=2GiB -o plan.yaml");

@@ -184,7 +184,7 @@ void profile(const Args& args) {
 }  // namespace
 
 void add_profile_command(CLI::App& app, int& /*exit_code*/) {
-  CLI::App* command = app.add_subcommand("profile", "Measure this machine: write machine.yaml");
+  CLI::App* command = app.add_subcommand("profile", "measure this machine: write machine.yaml");
   command->footer("Example: tandem profile --quick --units 'cpu0=0;cpu1=1,isa:avx2'");
   const auto args = std::make_shared<Args>();
   command->add_flag("--quick", args->quick, "at most 15 s instead of 90 s, with wider intervals");

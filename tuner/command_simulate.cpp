@@ -31,6 +31,7 @@ struct Outcome {
   Timeline timeline;
   Interval interval;
   Ledger ledger;
+  std::vector<std::string> unmeasured;  ///< dtypes of the model, priced by their bytes
 };
 
 /// The step that the options describe. A tree is verified: logits of all its tokens.
@@ -54,10 +55,8 @@ Plan search_plan(const ModelSpec& model, const MachineProfile& machine, const St
 Outcome simulate_step(const ModelSpec& model, const MachineProfile& machine, const Plan& plan,
                       const Step& step) {
   const CostModel cost(model, machine, plan);
-  for (const DType dtype : cost.unmeasured())
-    fmt::print(stderr, "warning: {} was not measured on {}: priced by its bytes\n", name(dtype),
-               machine.machine.name);
   Outcome outcome;
+  for (const DType dtype : cost.unmeasured()) outcome.unmeasured.emplace_back(name(dtype));
   outcome.graph = lower(model, plan, step);
   outcome.timeline = simulate(outcome.graph, cost);
   outcome.interval = interval_90(outcome.graph, cost, outcome.timeline);
@@ -80,6 +79,7 @@ Json outcome_json(const Outcome& outcome, const Plan& plan, const MachineProfile
           {"makespan_s", outcome.timeline.makespan_s},
           {"interval_90_s", {outcome.interval.low_s, outcome.interval.high_s}},
           {"tokens_per_s", to_json(tokens_per_s(outcome))},
+          {"unmeasured", outcome.unmeasured},
           {"ledger", to_json(outcome.ledger, plan.units)}};
 }
 
@@ -106,6 +106,9 @@ void print_outcome(const Outcome& outcome, const Plan& plan, const MachineProfil
              format_seconds(outcome.interval.low_s), format_seconds(outcome.interval.high_s));
   fmt::print("tokens  {} per second\n\n", format_rate(tokens_per_s(outcome)));
   print_ledger(outcome.ledger, plan.units);
+  for (const std::string& dtype : outcome.unmeasured)
+    fmt::print(stderr, "warning: {} was not measured on {}: priced by its bytes\n", dtype,
+               machine.machine.name);
 }
 
 ModelSource source(const Args& args) {
@@ -135,7 +138,7 @@ void simulate(const Args& args) {
 }  // namespace
 
 void add_simulate_command(CLI::App& app, int& /*exit_code*/) {
-  CLI::App* command = app.add_subcommand("simulate", "Predict one step in virtual time");
+  CLI::App* command = app.add_subcommand("simulate", "predict one step in virtual time");
   command->footer(
       "Example: tandem simulate --model llama-3-8b --tokens 4 --parents -1,0,0,1 "
       "--set units.cpu0.cores=8 --trace step.json");

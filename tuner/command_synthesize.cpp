@@ -36,7 +36,7 @@ void synthesize(const Args& args) {
 
 void add_synthesize_command(CLI::App& app, int& /*exit_code*/) {
   CLI::App* command =
-      app.add_subcommand("synthesize", "Write a shape with pseudo-random weights as a GGUF");
+      app.add_subcommand("synthesize", "write a shape with pseudo-random weights as a GGUF");
   command->footer("Example: tandem synthesize tinyllama-1.1b --dtype q4_0 -o tinyllama.gguf");
   const auto args = std::make_shared<Args>();
   command

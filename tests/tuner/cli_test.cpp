@@ -3,6 +3,7 @@
 #include "tuner/cli.h"
 
 #include <doctest/doctest.h>
+#include <signal.h>
 
 #include <algorithm>
 
@@ -228,6 +229,27 @@ TEST_CASE("A synthesized shape is a GGUF with its dtype; the seed decides its by
   CHECK(spec.num_layers == 2);
   CHECK(bytes("1") == first);
   CHECK(bytes("2") != first);
+}
+
+/// Starts to write gigabytes in `folder`.
+pid_t start_synthesis(const TemporaryFolder& folder) {
+  const pid_t process = fork();
+  if (process != 0) return process;
+  std::filesystem::current_path(folder.path());
+  execl(TANDEM_BINARY, "tandem", "synthesize", "llama-3-8b", "--quiet", "-o", "x.gguf", nullptr);
+  _exit(127);
+}
+
+TEST_CASE("Ctrl-C leaves no file behind") {
+  const TemporaryFolder folder;
+  const pid_t process = start_synthesis(folder);
+  int status = 0;
+  while (folder.names().empty() && waitpid(process, &status, WNOHANG) == 0) usleep(1000);
+  REQUIRE(folder.names().size() == 1);  // the temporary file
+  kill(process, SIGINT);
+  waitpid(process, &status, 0);
+  CHECK(WIFSIGNALED(status));
+  CHECK(folder.names().empty());
 }
 
 }  // namespace
