@@ -5,6 +5,8 @@
 #include <initializer_list>
 #include <numeric>
 
+#include "tuner/plan_units.h"
+
 namespace tandem {
 namespace {
 
@@ -62,7 +64,7 @@ class BudgetSearch {
       const double middle = (misfit + fit) / 2;
       (scorer_.fits(at(middle)) ? fit : misfit) = middle;
     }
-    ScoredPlan scored = scorer_.score("planned", at(fit));
+    ScoredPlan scored = scorer_.score("planned", without_idle_units(at(fit)));
     if (!best_ || request_s(scored.candidate) < request_s(best_->candidate))
       best_ = std::move(scored);
   }

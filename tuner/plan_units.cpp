@@ -4,6 +4,8 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <set>
+#include <utility>
 
 #include "kernels/error.h"
 
@@ -24,6 +26,10 @@ void rename(Phase& phase, const std::vector<int>& new_index) {
   rename(phase.lm_head, new_index);
 }
 
+void erase_empty(LinearSplit& split) {
+  std::erase_if(split, [](const ColumnShare& share) { return share.columns.empty(); });
+}
+
 }  // namespace
 
 Plan with_units(Plan plan, const std::vector<std::string>& units, const std::string& where) {
@@ -38,6 +44,42 @@ Plan with_units(Plan plan, const std::vector<std::string>& units, const std::str
   for (Phase& phase : plan.phases) rename(phase, new_index);
   plan.embedding = new_index[static_cast<size_t>(plan.embedding)];
   plan.units = units;
+  return plan;
+}
+
+std::vector<int> working_units(const Plan& plan) {
+  std::set<int> working = {plan.embedding};
+  const auto add = [&](const LinearSplit& split) {
+    for (const ColumnShare& share : split)
+      if (!share.columns.empty()) working.insert(share.unit);
+  };
+  for (const Phase& phase : plan.phases) {
+    add(phase.lm_head);
+    for (const LayerPlan& layer : phase.layers) {
+      for (const LinearSplit* split : {&layer.qkv, &layer.out, &layer.gate_up, &layer.down})
+        add(*split);
+      for (const AttentionPart& part : layer.attention) working.insert(part.unit);
+    }
+  }
+  return {working.begin(), working.end()};
+}
+
+Plan without_idle_units(Plan plan) {
+  std::vector<int> new_index(plan.units.size(), -1);
+  std::vector<std::string> units;
+  for (const int unit : working_units(plan)) {
+    new_index[static_cast<size_t>(unit)] = static_cast<int>(units.size());
+    units.push_back(plan.units[static_cast<size_t>(unit)]);
+  }
+  for (Phase& phase : plan.phases) {
+    for (LayerPlan& layer : phase.layers)
+      for (LinearSplit* split : {&layer.qkv, &layer.out, &layer.gate_up, &layer.down})
+        erase_empty(*split);
+    erase_empty(phase.lm_head);
+    rename(phase, new_index);
+  }
+  plan.embedding = new_index[static_cast<size_t>(plan.embedding)];
+  plan.units = std::move(units);
   return plan;
 }
 

@@ -6,11 +6,11 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <set>
 
 #include "kernels/error.h"
 #include "tuner/budget_search.h"
 #include "tuner/legal_plans.h"
+#include "tuner/plan_units.h"
 #include "tuner/search_space.h"
 
 namespace tandem {
@@ -38,20 +38,6 @@ std::vector<double> budgets(const std::vector<std::string>& units, const SearchO
                                                          : static_cast<double>(budget->second));
   }
   return bytes;
-}
-
-/// Units that have any columns or heads, joined by "+".
-std::string working_units(const Plan& plan) {
-  std::set<int> working;
-  for (const Phase& phase : plan.phases)
-    for (const LayerPlan& layer : phase.layers) {
-      for (const LinearSplit* split : {&layer.qkv, &layer.out, &layer.gate_up, &layer.down})
-        for (const ColumnShare& share : *split) working.insert(share.unit);
-      for (const AttentionPart& part : layer.attention) working.insert(part.unit);
-    }
-  std::vector<std::string> names;
-  for (const int unit : working) names.push_back(plan.units[static_cast<size_t>(unit)]);
-  return fmt::format("{}", fmt::join(names, "+"));
 }
 
 /// The fastest that fits, or null.
@@ -90,7 +76,7 @@ class Search {
   }
 
   void score_divided(const StepRelaxation& relaxed) {
-    ScoredPlan planned = scorer_.score("planned", free_plan(space_));
+    ScoredPlan planned = scorer_.score("planned", without_idle_units(free_plan(space_)));
     if (!planned.candidate.fits) {
       BudgetedPlan within =
           search_within_budgets(model_, units_, budgets(units_, options_), relaxed, scorer_);
@@ -132,7 +118,7 @@ class Search {
     if (!divided)
       return single->candidate.name +
              (units_.size() == 1 ? ": the only unit" : ": no division of the model fits");
-    const std::string units = working_units(divided->plan);
+    const std::string units = fmt::format("{}", fmt::join(divided->plan.units, "+"));
     if (!single) return fmt::format("hybrid {}: no unit alone has the memory", units);
     const double speedup = request_s(single->candidate) / request_s(divided->candidate);
     if (divide) return fmt::format("hybrid {}, {:.2f}x {}", units, speedup, single->candidate.name);

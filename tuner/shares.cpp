@@ -38,7 +38,7 @@ std::optional<std::vector<int64_t>> round_shares(std::span<const int64_t> blocks
 
 std::string decimal(int64_t value, int digits) {
   std::string text = fmt::format("{:0{}}", value, digits + 1);
-  text.insert(text.size() - static_cast<size_t>(digits), ".");
+  text.insert(text.size() - static_cast<size_t>(digits), 1, '.');
   text.erase(text.find_last_not_of('0') + 1);
   if (text.back() == '.') text.pop_back();
   return text;
