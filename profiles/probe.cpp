@@ -19,7 +19,7 @@ namespace {
 constexpr double kQuickSeconds = 12.5;
 constexpr double kFullSeconds = 80;
 
-Grid grid_for(bool quick) {
+Grid all_points(bool quick) {
   if (quick)
     return {.tokens = {1, 4, 16, 64, 256},
             .dram_columns = {64, 512, 4096, 32768},
@@ -37,6 +37,14 @@ Grid grid_for(bool quick) {
           .head_dims = {64, 128},
           .groups = {1, 2, 4, 8},
           .max_flops = 1 << 30};
+}
+
+Grid grid_for(const ProfileOptions& options) {
+  Grid grid = all_points(options.quick);
+  const auto too_wide = [&](int64_t tokens) { return tokens > options.max_tokens; };
+  std::erase_if(grid.tokens, too_wide);
+  std::erase_if(grid.attention_tokens, too_wide);
+  return grid;
 }
 
 std::string now_text() {
@@ -148,7 +156,7 @@ MachineProfile profile_machine(const Machine& machine, const std::vector<Unit>& 
   MachineProfile profile = lay_out(machine, units);
   std::map<std::string, SharedMemory> memories;
   const auto benches = open_benches(machine, profile, dtypes_of(options), memories);
-  const std::vector<Case> cases = cases_of(benches, grid_for(options.quick), profile);
+  const std::vector<Case> cases = cases_of(benches, grid_for(options), profile);
   StateProbe probe(machine.cores);
   profile.conditions =
       measure(cases, {.limit_s = std::max(0.0, limit_s - (steady_now_s() - start_s)),

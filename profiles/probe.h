@@ -17,6 +17,7 @@ struct ProfileOptions {
   std::vector<DType> dtypes;  ///< empty = all
   double limit_s =
       0;  ///< wall time to spend, 0 = what `quick` says; each curve has a point at least
+  int64_t max_tokens = 512;  ///< wider steps are not measured
   std::function<void(double fraction, const std::string& what)> progress;
 };
 

@@ -54,6 +54,7 @@ TEST_CASE("this machine can be profiled, and its profile written and read") {
   ProfileOptions options;
   options.quick = true;
   options.dtypes = {DType::kQ8_0};
+  options.max_tokens = 4;
   options.limit_s = 0.1;
   double last = 0;
   options.progress = [&](double fraction, const std::string& what) {
