@@ -83,7 +83,8 @@ std::unique_ptr<Tokenizer> Tokenizer::open(const Vocabulary& vocabulary, std::st
   auto processor = std::make_unique<sentencepiece::SentencePieceProcessor>();
   const auto status = processor->LoadFromSerializedProto(sentencepiece_model(vocabulary));
   if (!status.ok()) {
-    why = fmt::format("the vocabulary is refused by sentencepiece: {}", status.ToString());
+    why =
+        fmt::format("the vocabulary is refused by sentencepiece: {}", printable(status.message()));
     return nullptr;
   }
   return std::make_unique<SentencePieceTokenizer>(vocabulary, std::move(processor));
