@@ -33,6 +33,9 @@ struct SearchResult {
   std::vector<std::string> warnings;
 };
 
+/// The plan with the least time for a request of the prompt and 128 decode steps (kPlannedDecodeSteps), since one
+/// placement of keys and values serves both. One unit alone is chosen unless dividing pays more than 1 %.
+/// The lower bound is of the decode step; weights are in cache or not as for the even split.
 /// Error where no plan fits the budgets.
 SearchResult search(const ModelSpec& model, const MachineProfile& machine, const SearchOptions& options);
 
