@@ -1,4 +1,4 @@
-// Limits that a control group (a container) sets on this process. Reads files only, knows no topology.
+// Limits that a control group (a container) sets on this process; no topology.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,5 @@
-// What one machine is: its units and what was measured on them. Plain structs; reading and measuring are elsewhere.
+// What one machine is: its units and what was measured on them. Plain structs; reading and
+// measuring are elsewhere.
 #pragma once
 
 #include <cstdint>
@@ -14,14 +15,16 @@ enum class UnitKind : uint8_t { kCpu, kCuda };
 
 /// One processing unit: cores that work as one team, or a GPU.
 struct Unit {
-  std::string name;          ///< "cpu0"
+  std::string name;  ///< "cpu0"
   UnitKind kind = UnitKind::kCpu;
-  std::vector<int> cores;    ///< logical CPU numbers; a CUDA unit: its driver's core
-  std::string isa;           ///< kernel set, e.g. "avx2"
-  std::string memory;        ///< "dram0": units of one memory share its bandwidth, copies of weights and capacity
+  std::vector<int> cores;  ///< logical CPU numbers; a CUDA unit: its driver's core
+  std::string isa;         ///< kernel set, e.g. "avx2"
+  std::string
+      memory;  ///< "dram0": units of one memory share its bandwidth, copies of weights and capacity
 };
 
-/// Time of the linear kernels of one dtype for a step of `tokens` tokens, preparation of the input excluded.
+/// Time of the linear kernels of one dtype for a step of `tokens` tokens, preparation of the input
+/// excluded.
 struct LinearCurve {
   DType dtype = DType::kF32;
   int64_t tokens = 1;
@@ -29,13 +32,15 @@ struct LinearCurve {
   Curve from_cache;  ///< the same with weights that stay in the last-level cache
 };
 
-/// Time to normalise and prepare an input (the call with no columns): x = tokens * k.
+/// Time to normalise and prepare an input (the call with no columns): x = tokens * k. Forking the
+/// team is part of LinearCurve, so a linear call costs one of each and nothing more.
 struct PrepareCurve {
   DType dtype = DType::kF32;  ///< of the weights that will be multiplied
   Curve seconds;
 };
 
-/// Time of an attention part: x = kv_heads * mean positions seen per token; `rows` = group * tokens.
+/// Time of an attention part: x = kv_heads * mean positions seen per token; `rows` = group *
+/// tokens.
 struct AttentionCurve {
   DType kv_dtype = DType::kF16;
   int64_t head_dim = 64;
@@ -46,15 +51,15 @@ struct AttentionCurve {
 
 struct UnitProfile {
   Unit unit;
-  Figure dram_read_per_s;              ///< bytes/s, all cores of the unit
-  Figure cache_read_per_s;             ///< bytes/s over a buffer that fits the unit's last-level cache
-  std::vector<LinearCurve> linear;     ///< grouped by dtype, tokens ascending
+  Figure dram_read_per_s;           ///< bytes/s, all cores of the unit
+  Figure cache_read_per_s;          ///< bytes/s over a buffer that fits the unit's last-level cache
+  std::vector<LinearCurve> linear;  ///< grouped by dtype, tokens ascending
   std::vector<PrepareCurve> prepare;
   std::vector<AttentionCurve> attention;
-  Curve merge;                         ///< x = floats of all states read
-  Curve commit;                        ///< x = bytes of keys and values copied
-  Curve argmax;                        ///< x = values
-  Figure barrier_s;                    ///< an empty team call: fork and join
+  Curve merge;       ///< x = floats of all states read
+  Curve commit;      ///< x = bytes of keys and values copied
+  Curve argmax;      ///< x = values
+  Figure barrier_s;  ///< an empty team call: fork and join
 };
 
 /// One-way hand-off of a flag between two units' drivers.
@@ -67,21 +72,22 @@ struct Link {
 /// Bandwidth of a memory when this set of units reads it at once.
 struct Contention {
   std::vector<std::string> units;
-  Figure total_per_s;                   ///< bytes/s, all together
-  /// Clock and core sharing: time of compute-bound work of units running at once over alone (1 = independent).
+  Figure total_per_s;  ///< bytes/s, all together
+  /// Clock and core sharing: time of compute-bound work of units running at once over alone (1 =
+  /// independent).
   Figure compute_slowdown;
 };
 
 /// The probe that tags figures: virtual cores move, see ../shared/peers.md.
 struct Probe {
-  double handoff_s = 0;       ///< one-way hand-off between the first two cores; 0 on one core
-  double dram_read_per_s = 0; ///< all units at once, 20 ms
+  double handoff_s = 0;        ///< one-way hand-off between the first two cores; 0 on one core
+  double dram_read_per_s = 0;  ///< all units at once, 20 ms
 };
 
 struct Conditions {
-  std::string state;          ///< "near", "far" or "stolen": most figures were measured in it
-  Probe probe;                ///< median over the profile
-  int measured_outside = 0;   ///< figures that could only be had in another state
+  std::string state;         ///< "near", "far" or "stolen": most figures were measured in it
+  Probe probe;               ///< median over the profile
+  int measured_outside = 0;  ///< figures that could only be had in another state
 };
 
 struct CacheLevel {
@@ -91,20 +97,20 @@ struct CacheLevel {
 };
 
 struct Machine {
-  std::string name;           ///< "zen4-2c"
-  std::string cpu;            ///< model name as the CPU says it
-  std::vector<int> cores;     ///< logical CPUs this process may use
+  std::string name;        ///< "zen4-2c"
+  std::string cpu;         ///< model name as the CPU says it
+  std::vector<int> cores;  ///< logical CPUs this process may use
   std::vector<CacheLevel> caches;
-  int64_t memory_bytes = 0;   ///< the smaller of RAM and the cgroup's limit
-  std::string isas;           ///< runnable kernel sets, best first, comma-separated
-  std::string kernel;         ///< uname -r
+  int64_t memory_bytes = 0;  ///< the smaller of RAM and the cgroup's limit
+  std::string isas;          ///< runnable kernel sets, best first, comma-separated
+  std::string kernel;        ///< uname -r
 };
 
 struct MachineProfile {
   int version = 1;
   Machine machine;
-  std::string fingerprint;    ///< of `machine`, units and the tool version; plans name it
-  std::string date;           ///< ISO 8601
+  std::string fingerprint;  ///< of `machine`, units and the tool version; plans name it
+  std::string date;         ///< ISO 8601
   std::string tool_version;
   Conditions conditions;
   std::vector<UnitProfile> units;

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstring>
 #include <random>
-#include <set>
 
 #include "kernels/kernel_set.h"
 #include "kernels/memory.h"

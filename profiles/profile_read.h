@@ -2,8 +2,8 @@
 // business.
 #pragma once
 
-#include "profiles/machine_profile.h"
 #include "profiles/checked_yaml.h"
+#include "profiles/machine_profile.h"
 
 namespace tandem {
 
