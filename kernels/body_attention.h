@@ -27,11 +27,15 @@ inline void merge(const float* from, float* into, int64_t head_dim) {
 template <class Kv, int P, int R>
 void score_block(const AttentionTile& tile, const std::byte* panel, int64_t row, Vec (&acc)[P][R]) {
   const int64_t stride = 16 * tile.head_dim * Kv::kBytes;
+#pragma GCC unroll 16
   for (int p = 0; p < P; ++p)
+#pragma GCC unroll 16
     for (int r = 0; r < R; ++r) acc[p][r] = zero();
   for (int64_t d = 0; d < tile.head_dim; ++d)
+#pragma GCC unroll 16
     for (int p = 0; p < P; ++p) {
       const Vec key = Kv::load16(panel + p * stride + 16 * d * Kv::kBytes);
+#pragma GCC unroll 16
       for (int r = 0; r < R; ++r) acc[p][r] = fma(key, broadcast(tile.q[row + r][d]), acc[p][r]);
     }
 }
@@ -43,7 +47,9 @@ void score_panels(const AttentionTile& tile, const KvRun& run, const int64_t (&e
   Vec acc[P][R];
   const int64_t panel_bytes_of_k = 16 * tile.head_dim * Kv::kBytes;
   score_block<Kv, P, R>(tile, run.k + (panel - run.begin / 16) * panel_bytes_of_k, row, acc);
+#pragma GCC unroll 16
   for (int p = 0; p < P; ++p)
+#pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
       const int64_t position = 16 * (panel + p);
       float* scores = tile.scratch + (row + r) * kAttentionChunk + position;
@@ -62,6 +68,7 @@ template <class Kv, int R>
 void score_rows(const AttentionTile& tile, const KvRun& run, bool masked, int64_t row) {
   int64_t end[R];
   int64_t furthest = run.begin;
+#pragma GCC unroll 16
   for (int r = 0; r < R; ++r) {
     end[r] = masked ? run.begin + tile.visible_new[row + r] : run.end;
     if (end[r] > furthest) furthest = end[r];
@@ -102,19 +109,26 @@ template <class Kv, int R, int V>
 void value_block(const AttentionTile& tile, int64_t row, int64_t vec, float* o, int64_t o_stride) {
   const int64_t row_bytes_of_v = round_up(tile.head_dim, 16) * Kv::kBytes;
   Vec acc[R][V];
+#pragma GCC unroll 16
   for (int r = 0; r < R; ++r)
+#pragma GCC unroll 16
     for (int v = 0; v < V; ++v) acc[r][v] = zero();
   for (const KvRun* run : {&tile.cached, &tile.fresh})
     for (int64_t i = run->begin; i < run->end; ++i) {
       const std::byte* value = run->v + (i - run->begin) * row_bytes_of_v + 16 * vec * Kv::kBytes;
       Vec x[V];
+#pragma GCC unroll 16
       for (int v = 0; v < V; ++v) x[v] = Kv::load16(value + 16 * v * Kv::kBytes);
+#pragma GCC unroll 16
       for (int r = 0; r < R; ++r) {
         const Vec weight = broadcast(tile.scratch[(row + r) * kAttentionChunk + i]);
+#pragma GCC unroll 16
         for (int v = 0; v < V; ++v) acc[r][v] = fma(x[v], weight, acc[r][v]);
       }
     }
+#pragma GCC unroll 16
   for (int r = 0; r < R; ++r)
+#pragma GCC unroll 16
     for (int v = 0; v < V; ++v) store(o + r * o_stride + 16 * (vec + v), acc[r][v]);
 }
 

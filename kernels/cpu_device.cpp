@@ -15,8 +15,8 @@
 namespace tandem {
 namespace {
 
-/// Panels that one piece of a linear takes at least: four streams of weights keep the memory busy.
-constexpr int64_t kPieceColumns = 64;
+/// Columns that a worker takes at least: small, since a worker waits for the other's last piece.
+constexpr int64_t kPieceColumns = 32;
 constexpr int64_t kMaxTileColumns = 2 * std::max(kPieceColumns, kMaxHeadDim);
 
 const CpuMatrix& cpu_matrix(const PlacedMatrix* matrix) {

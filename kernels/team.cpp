@@ -1,21 +1,31 @@
 #include "kernels/team.h"
 
-#include <sched.h>
+#include <pthread.h>
 
 #include <utility>
 
 namespace tandem {
 
-void pin_this_thread(int core) {
+namespace {
+
+void pin(pthread_t thread, int core) {
   cpu_set_t set;
   CPU_ZERO(&set);
   CPU_SET(static_cast<size_t>(core), &set);
-  sched_setaffinity(0, sizeof set, &set);
+  pthread_setaffinity_np(thread, sizeof set, &set);
 }
 
-Team::Team(std::vector<int> cores, bool yield) : cores_(std::move(cores)), yield_(yield) {
-  for (int worker = 1; worker < size(); ++worker)
+}  // namespace
+
+void pin_this_thread(int core) { pin(pthread_self(), core); }
+void pin_thread(std::thread& thread, int core) { pin(thread.native_handle(), core); }
+
+Team::Team(std::vector<int> cores, bool yield)
+    : cores_(std::move(cores)), yield_(yield), shares_(cores_.size()) {
+  for (int worker = 1; worker < size(); ++worker) {
     workers_.emplace_back([this, worker] { work(worker); });
+    pin_thread(workers_.back(), cores_[static_cast<size_t>(worker)]);
+  }
 }
 
 Team::~Team() {
@@ -60,7 +70,6 @@ bool Team::wait_for_job(uint32_t seen) const {
 }
 
 void Team::work(int worker) {
-  pin_this_thread(cores_[static_cast<size_t>(worker)]);
   for (uint32_t seen = 0; wait_for_job(seen); ++seen) {
     job_(context_, worker);
     pending_.fetch_sub(1, std::memory_order_release);

@@ -13,6 +13,34 @@
 
 namespace tandem {
 
+/// Items that one worker is to do: it takes from the front, others from the back.
+class alignas(64) Share {
+ public:
+  void reset(Range items) { bounds_.store(pack(items), std::memory_order_relaxed); }
+
+  /// Up to `grain` items; an empty range when none are left.
+  Range take(int64_t grain, bool front) {
+    uint64_t packed = bounds_.load(std::memory_order_relaxed);
+    for (;;) {
+      const Range left{static_cast<int64_t>(packed >> 32),
+                       static_cast<int64_t>(packed & 0xffffffffu)};
+      if (left.empty()) return left;
+      const int64_t count = std::min(grain, left.size());
+      const Range taken =
+          front ? Range{left.begin, left.begin + count} : Range{left.end - count, left.end};
+      const Range rest = front ? Range{taken.end, left.end} : Range{left.begin, taken.begin};
+      if (bounds_.compare_exchange_weak(packed, pack(rest), std::memory_order_relaxed))
+        return taken;
+    }
+  }
+
+ private:
+  static uint64_t pack(Range r) {
+    return static_cast<uint64_t>(r.begin) << 32 | static_cast<uint64_t>(r.end);
+  }
+  std::atomic<uint64_t> bounds_{0};
+};
+
 /// Fork and join over a fixed set of pinned threads. One driver at a time.
 class Team {
  public:
@@ -37,21 +65,24 @@ class Team {
         &f);
   }
 
-  /// Calls f(worker, items) over [0, n) in pieces of at least `grain`, taken as workers come free:
-  /// cores of a virtual machine are not equally fast for long.
+  /// Calls f(worker, items) over [0, n), n < 2^31, `grain` items at a time. A worker goes through
+  /// an even share of its own in order, since one stream of memory is read fastest; then it takes
+  /// from the ends of the others' shares, since cores of a virtual machine are not equally fast for
+  /// long.
   template <class Function>
   void for_each(int64_t n, int64_t grain, const Function& f) {
     if (size() == 1 || n <= grain) {
       if (n > 0) f(0, Range{0, n});
       return;
     }
-    const int64_t piece = std::max(grain, n / (8 * size()));
-    next_.store(0, std::memory_order_relaxed);
+    for (int worker = 0; worker < size(); ++worker)
+      shares_[static_cast<size_t>(worker)].reset({n * worker / size(), n * (worker + 1) / size()});
     run([&](int worker) {
-      for (;;) {
-        const int64_t begin = next_.fetch_add(piece, std::memory_order_relaxed);
-        if (begin >= n) return;
-        f(worker, Range{begin, std::min(begin + piece, n)});
+      for (int i = 0; i < size(); ++i) {
+        Share& share = shares_[static_cast<size_t>((worker + i) % size())];
+        for (Range items = share.take(grain, i == 0); !items.empty();
+             items = share.take(grain, i == 0))
+          f(worker, items);
       }
     });
   }
@@ -70,12 +101,15 @@ class Team {
   alignas(64) std::atomic<uint32_t> epoch_{0};
   alignas(64) std::atomic<uint32_t> awake_{0};
   alignas(64) std::atomic<int> pending_{0};
-  alignas(64) std::atomic<int64_t> next_{0};
+  std::vector<Share> shares_;
   std::atomic<bool> stop_{false};
   std::vector<std::thread> workers_;
 };
 
-/// Pins the calling thread to one logical CPU; what the system refuses is left as it was.
+/// Pins the calling thread, or another, to one logical CPU; what the system refuses is left as it
+/// was. A thread inherits its creator's pin, so a creator that is pinned itself must place what it
+/// creates.
 void pin_this_thread(int core);
+void pin_thread(std::thread& thread, int core);
 
 }  // namespace tandem

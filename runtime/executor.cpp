@@ -14,6 +14,7 @@
 
 #include "kernels/error.h"
 #include "kernels/flag.h"
+#include "kernels/team.h"
 #include "profiles/probe.h"
 #include "runtime/placement.h"
 #include "runtime/task_runner.h"
@@ -147,8 +148,10 @@ struct Executor::State {
                              .release = options.release_source,
                              .progress = options.progress});
     adopt_plan();
-    for (size_t unit = 1; unit < devices.size(); ++unit)
+    for (size_t unit = 1; unit < devices.size(); ++unit) {
       drivers.emplace_back([this, unit] { drive(unit); });
+      pin_thread(drivers.back(), units[unit].cores.front());
+    }
   }
 
   ~State() {
