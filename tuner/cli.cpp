@@ -102,8 +102,9 @@ void prepare_output(const std::string& path) {
   const std::filesystem::path folder = std::filesystem::absolute(path).parent_path();
   if (!std::filesystem::is_directory(folder))
     throw Error(fmt::format("{}: there is no folder {}", path, folder.string()));
-  if (std::filesystem::is_directory(path))
-    throw Error(fmt::format("{}: is a folder, expected a file name", path));
+  // The rename that ends a write would replace a device, /dev/null say, by a file.
+  if (std::filesystem::exists(path) && !std::filesystem::is_regular_file(path))
+    throw Error(fmt::format("{}: is a folder or a device, expected a file name", path));
   remove_on_interrupt(path);
 }
 

@@ -65,8 +65,9 @@ void check_context(const ModelSpec& model, int64_t context, int64_t tokens);
 /// The usual workload, cut to the positions that the model was made for.
 Workload default_workload(const ModelSpec& model);
 
-/// To be called before the work: Error where the folder of an output is missing, rather than after
-/// minutes of work; and from here on Ctrl-C removes the output's temporary file.
+/// To be called before the work: Error where the folder of an output is missing or the output is no
+/// file, rather than after minutes of work; and from here on Ctrl-C removes the output's temporary
+/// file.
 void prepare_output(const std::string& path);
 
 /// Pretty-printed on stdout, with a newline.

@@ -5,6 +5,8 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cerrno>
+#include <cstdio>
 #include <new>
 #include <string>
 #include <system_error>
@@ -57,6 +59,9 @@ int run_command_line(int argc, char** argv) {
     return app.exit(asked_for_text);
   }
   if (app.get_subcommands().empty()) fmt::print("{}", app.help());
+  // A full disk shows only here.
+  if (std::fflush(stdout) != 0)
+    throw std::system_error(errno, std::generic_category(), "standard output");
   return exit_code;
 }
 

@@ -61,6 +61,13 @@ TEST_CASE("Alone, tandem prints its help; --version its version") {
   CHECK(place.run("--version").out == "tandem 0.1.0\n");
 }
 
+TEST_CASE("Output that cannot be written is an error") {
+  const Workplace place;
+  const Finished finished = place.run("info --json >/dev/full");
+  CHECK(finished.exit_code == 2);
+  CHECK(finished.err.find("standard output") != std::string::npos);
+}
+
 TEST_CASE("Every command has help with an example") {
   const Workplace place;
   for (const std::string command : {"info", "profile", "plan", "explain", "simulate", "run",
@@ -117,7 +124,9 @@ TEST_CASE("Bad input to plan names place and value, and writes nothing") {
   check_refused(place, {plan + "--context 100000", "2048 positions"});
   check_refused(place, {plan + "--set units.cpu0.wheels=4", "wheels"});
   check_refused(place, {plan + "-o missing/plan.yaml", "missing"});
-  check_refused(place, {plan + "-o .", "is a folder"});
+  check_refused(place, {plan + "-o .", "is a folder or a device"});
+  std::filesystem::create_symlink("/dev/null", place.folder / "device");
+  check_refused(place, {plan + "-o device", "is a folder or a device"});
   check_refused(place, {plan + "--budget cpu0=1MiB,cpu1=1MiB", "MiB"});
 }
 

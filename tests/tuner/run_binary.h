@@ -54,9 +54,10 @@ struct Finished {
 /// `arguments` as a shell takes them; the working folder is `folder`.
 inline Finished run_tandem(const TemporaryFolder& folder, const std::string& arguments) {
   const TemporaryFolder output;
-  const std::string command = "cd '" + folder.path().string() + "' && " TANDEM_BINARY " " +
-                              arguments + " >'" + (output / "out").string() + "' 2>'" +
-                              (output / "err").string() + "' </dev/null";
+  // The arguments come last, so that a redirection among them wins.
+  const std::string command = "cd '" + folder.path().string() + "' && " TANDEM_BINARY " >'" +
+                              (output / "out").string() + "' 2>'" + (output / "err").string() +
+                              "' </dev/null " + arguments;
   const int status = std::system(command.c_str());
   return {.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1,
           .out = read_text(output / "out"),
