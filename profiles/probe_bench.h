@@ -88,6 +88,10 @@ void add_pair_cases(const std::vector<std::unique_ptr<UnitBench>>& benches, Mach
 /// Takes the time of preparing the input out of the measured linears.
 void subtract_preparation(UnitProfile& profile);
 
+/// One call after another of a linear kernel over weights from memory; each returns the bytes of
+/// weights it read.
+std::function<int64_t()> streaming(UnitBench& bench);
+
 /// One call that is compute-bound and stays in the cache: for units at once against alone.
 void run_compute(const UnitBench& bench);
 

@@ -132,10 +132,29 @@ void subtract_preparation(UnitProfile& profile) {
   }
 }
 
-void run_compute(const UnitBench& bench) {
+namespace {
+
+/// The matrix for work of no particular dtype: Q8_0 where it is measured.
+const PlacedMatrix* common_weights(const UnitBench& bench) {
   const auto& weights = bench.memory->weights;
   const auto q8 = weights.find(DType::kQ8_0);
-  const PlacedMatrix* matrix = (q8 == weights.end() ? weights.begin() : q8)->second.get();
+  return (q8 == weights.end() ? weights.begin() : q8)->second.get();
+}
+
+}  // namespace
+
+std::function<int64_t()> streaming(UnitBench& bench) {
+  const PlacedMatrix* matrix = common_weights(bench);
+  const int64_t columns = std::min<int64_t>(1024, matrix->columns);
+  const int64_t bytes = columns * row_bytes(matrix->dtype, matrix->k);
+  return [bytes, work = LinearWork{&bench, matrix, 1, columns, true}]() mutable {
+    work();
+    return bytes;
+  };
+}
+
+void run_compute(const UnitBench& bench) {
+  const PlacedMatrix* matrix = common_weights(bench);
   LinearWork{&bench, matrix, 64, std::min<int64_t>(256, matrix->columns), false}();
 }
 

@@ -1,7 +1,7 @@
 // Probes of units together: hand-offs, shared bandwidth, and what computing at once costs.
-#include <algorithm>
-#include <numeric>
+#include <functional>
 #include <set>
+#include <utility>
 
 #include "profiles/handoff.h"
 #include "profiles/probe_bench.h"
@@ -22,42 +22,72 @@ bool independent(const Benches& benches) {
   return true;
 }
 
-/// Calls of run_compute() per second from `start_s` for `seconds`, on the unit's driver.
-std::future<double> start_computing(UnitBench& bench, double start_s, double seconds) {
-  return bench.driver.start([&bench, start_s, seconds] {
+/// Something that a unit can be kept busy with; returns the bytes of weights it read.
+using Work = std::function<int64_t()>;
+
+/// Calls and bytes of `work` per second.
+struct Pace {
+  double calls_per_s = 0;
+  double bytes_per_s = 0;
+};
+
+/// Repeats `work` on the unit's driver for `seconds` from `start_s` on.
+std::future<double> start_working(UnitBench& bench, Work work, double start_s, double seconds,
+                                  Pace& pace) {
+  return bench.driver.start([&bench, work = std::move(work), start_s, seconds, &pace] {
     bench.device->begin_step();
-    run_compute(bench);
+    work();
     while (steady_now_s() < start_s) {
     }
     const double begin_s = steady_now_s();
     double elapsed_s = 0;
-    int calls = 0;
-    for (; elapsed_s < seconds; ++calls, elapsed_s = steady_now_s() - begin_s) run_compute(bench);
+    int64_t bytes = 0, calls = 0;
+    for (; elapsed_s < seconds; ++calls, elapsed_s = steady_now_s() - begin_s) bytes += work();
     bench.device->end_step();
-    return calls / elapsed_s;
+    pace = {static_cast<double>(calls) / elapsed_s, static_cast<double>(bytes) / elapsed_s};
+    return elapsed_s;
   });
+}
+
+constexpr double kTogetherSeconds = 8e-3;
+constexpr double kStartUpSeconds = 3e-3;  // a warm-up call and a thread that wakes
+
+/// Paces of all units working at once.
+std::vector<Pace> work_together(const Benches& benches,
+                                const std::function<Work(UnitBench&)>& work_of) {
+  std::vector<Pace> paces(benches.size());
+  std::vector<std::future<double>> ends;
+  const double start_s = steady_now_s() + kStartUpSeconds;
+  for (size_t i = 0; i < benches.size(); ++i)
+    ends.push_back(
+        start_working(*benches[i], work_of(*benches[i]), start_s, kTogetherSeconds, paces[i]));
+  for (std::future<double>& end : ends) end.get();
+  return paces;
+}
+
+Work computing(UnitBench& bench) {
+  return [&bench] {
+    run_compute(bench);
+    return int64_t{0};
+  };
 }
 
 /// Mean over the units of their rate alone over their rate while all compute.
 double compute_slowdown(const Benches& benches) {
-  constexpr double kSeconds = 8e-3;
-  constexpr double kStartUp = 3e-3;  // a warm-up call and a thread that wakes
-  std::vector<double> alone;
-  for (UnitBench* bench : benches)
-    alone.push_back(start_computing(*bench, steady_now_s() + kStartUp, kSeconds).get());
-  std::vector<std::future<double>> together;
-  const double start_s = steady_now_s() + kStartUp;
-  for (UnitBench* bench : benches) together.push_back(start_computing(*bench, start_s, kSeconds));
+  std::vector<Pace> alone;
+  for (UnitBench* bench : benches) alone.push_back(work_together({bench}, computing).front());
+  const std::vector<Pace> together = work_together(benches, computing);
   double sum = 0;
-  for (size_t i = 0; i < benches.size(); ++i) sum += alone[i] / together[i].get();
+  for (size_t i = 0; i < benches.size(); ++i) sum += alone[i].calls_per_s / together[i].calls_per_s;
   return sum / static_cast<double>(benches.size());
 }
 
-double total_read_rate(const Benches& benches) {
-  std::vector<ReadRegion*> regions;
-  for (UnitBench* bench : benches)
-    for (ReadRegion& region : bench->dram) regions.push_back(&region);
-  return read_rate(regions, 10e-3);
+/// Bytes/s of all units streaming weights through a linear kernel at once: what steps do, and
+/// slower than bare reads.
+double total_stream_rate(const Benches& benches) {
+  double total = 0;
+  for (const Pace& pace : work_together(benches, streaming)) total += pace.bytes_per_s;
+  return total;
 }
 
 /// Units that share a core take turns on it: they read like one of them and compute at half the
@@ -87,8 +117,8 @@ void add_contention_cases(const Benches& set, Contention& contention, std::vecto
   for (const UnitBench* bench : set) names += (names.empty() ? "" : "+") + unit_of(bench).name;
   cases.push_back(
       {.what = names + " memory read",
-       .run = [set,
-               apart](int) { return apart ? total_read_rate(set) : mean_read_rate_in_turns(set); },
+       .run = [set, apart](
+                  int) { return apart ? total_stream_rate(set) : mean_read_rate_in_turns(set); },
        .figure = &contention.total_per_s,
        .repeats = false});
   cases.push_back(

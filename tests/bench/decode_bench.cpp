@@ -91,18 +91,23 @@ DecodeRow bench_decode(const std::string& shape, DType dtype, const std::vector<
   const auto one = open(model, units_of(cores, false));
   const auto split = open(model, units_of(cores, true));
   const auto bytes = static_cast<double>(weight_bytes_per_token(model.spec));
-  std::vector<double> dram, one_rate, split_rate;
+  std::vector<double> dram, one_rate, share, split_over_one;
   for (int round = 0; round < rounds; ++round) {
-    dram.push_back(read_all(cores, memory.get(), kReadBytes));
-    one_rate.push_back(bytes / decode_step_s(*one));
-    split_rate.push_back(bytes / decode_step_s(*split));
+    const double read = read_all(cores, memory.get(), kReadBytes);
+    const double one_s = decode_step_s(*one);
+    const double split_s = decode_step_s(*split);
+    dram.push_back((read + read_all(cores, memory.get(), kReadBytes)) / 2);
+    one_rate.push_back(bytes / one_s);
+    share.push_back(one_rate.back() / dram.back());
+    split_over_one.push_back(one_s / split_s);
   }
   return {.dtype = dtype,
           .dram_read_per_s = median(dram),
           .one_unit_per_s = median(one_rate),
-          .split_units_per_s = median(split_rate),
           .one_unit_tokens_per_s = median(one_rate) / bytes,
-          .spread = (quantile(one_rate, 0.75) - quantile(one_rate, 0.25)) / median(one_rate)};
+          .share = median(share),
+          .share_spread = (quantile(share, 0.75) - quantile(share, 0.25)) / median(share),
+          .split_over_one = median(split_over_one)};
 }
 
 }  // namespace tandem

@@ -12,11 +12,13 @@ namespace tandem {
 /// Medians over rounds in which the three were measured in turn.
 struct DecodeRow {
   DType dtype = DType::kF32;
-  double dram_read_per_s = 0;    ///< bytes/s, all cores, huge pages
-  double one_unit_per_s = 0;     ///< weight bytes/s of decode, one unit of all cores
-  double split_units_per_s = 0;  ///< the same, one unit per core, columns split evenly
+  double dram_read_per_s = 0;  ///< bytes/s, all cores, huge pages
+  double one_unit_per_s = 0;   ///< weight bytes/s of decode, one unit of all cores
   double one_unit_tokens_per_s = 0;
-  double spread = 0;  ///< interquartile range of one_unit over its median
+  double share = 0;         ///< decode over the DRAM read of the same round
+  double share_spread = 0;  ///< interquartile range of it over its median
+  double split_over_one =
+      0;  ///< one unit per core, columns split evenly, over one unit, in the same round
 };
 
 /// Context 0, one token a step, synthetic weights of a compiled-in shape.

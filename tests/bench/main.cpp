@@ -33,9 +33,8 @@ void print_decode_table() {
   for (DType dtype : {DType::kBF16, DType::kQ8_0, DType::kQ4_0}) {
     const DecodeRow row = bench_decode("tinyllama-1.1b", dtype, cores, 9);
     fmt::print("{:6} {:>10.1f} {:>12.1f} {:>7.1f}% {:>7.1f}% {:>12.1f} {:>12.3f}\n", name(dtype),
-               row.dram_read_per_s / 1e9, row.one_unit_per_s / 1e9,
-               100 * row.one_unit_per_s / row.dram_read_per_s, 100 * row.spread,
-               row.one_unit_tokens_per_s, row.split_units_per_s / row.one_unit_per_s);
+               row.dram_read_per_s / 1e9, row.one_unit_per_s / 1e9, 100 * row.share,
+               100 * row.share_spread, row.one_unit_tokens_per_s, row.split_over_one);
     std::fflush(stdout);
   }
 }
