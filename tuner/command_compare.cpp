@@ -95,6 +95,7 @@ std::unique_ptr<Executor> open_for(const Session& session, const std::vector<Tri
   options.max_context = 1;
   options.max_tokens = 1;
   for (const TrialShape& shape : shapes) {
+    check_context(session.model->spec, shape.context, shape.tokens);
     const int64_t step = std::min(shape.tokens, args.trials.max_tokens);
     options.max_context = std::max(options.max_context, shape.context + shape.tokens);
     options.max_tokens = std::max(options.max_tokens, step);

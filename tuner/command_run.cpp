@@ -32,6 +32,7 @@ struct Run {
   const RunArgs& args;
   Session session;
   std::unique_ptr<Tokenizer> tokenizer;  ///< null: ids only
+  TokenSampler sampler;
   std::vector<int32_t> input;
   std::unique_ptr<Executor> executor;
 };
@@ -40,7 +41,12 @@ Run prepare(const RunArgs& args) {
   check_token_input(args.input);
   for (const std::string& path : {args.logits, args.trace})
     if (!path.empty()) prepare_output(path);
-  Run run{.args = args, .session = {}, .tokenizer = {}, .input = {}, .executor = {}};
+  Run run{.args = args,
+          .session = {},
+          .tokenizer = {},
+          .sampler = TokenSampler(args.sampling),
+          .input = {},
+          .executor = {}};
   std::optional<int64_t> depth;
   if (args.input.context > 0) depth = args.input.context;
   run.session = open_session(args.session, depth);
@@ -53,6 +59,7 @@ Run prepare(const RunArgs& args) {
 
 void open(Run& run) {
   const auto input = std::ssize(run.input);
+  check_context(run.session.model->spec, run.args.input.context, input + run.args.new_tokens);
   ExecutorOptions options;
   options.max_context = run.args.input.context + input + run.args.new_tokens;
   options.max_tokens = std::min(kLargestStep, input);
@@ -73,14 +80,13 @@ void print_token(const Run& run, int32_t token) {
 }
 
 GenerateResult generate(Run& run, RunRecord& record) {
-  TokenSampler sampler(run.args.sampling);
   GenerateOptions options;
   options.new_tokens = run.args.new_tokens;
   options.max_tokens = std::min(kLargestStep, std::ssize(run.input));
   options.all_logits = !run.args.logits.empty();
   options.on_step = [&](const StepRun& step) { record.add(step); };
   if (run.args.sampling.temperature > 0)
-    options.choose = [&](std::span<const float> logits) { return sampler.next(logits); };
+    options.choose = [&](std::span<const float> logits) { return run.sampler.next(logits); };
   // Random input asks for time, not text: it is not cut short by a token that happens to end it.
   if (run.tokenizer && run.args.input.is_text())
     options.is_end = [&](int32_t token) { return run.tokenizer->is_end(token); };

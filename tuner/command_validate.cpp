@@ -73,17 +73,24 @@ std::optional<Rate> claim(const Session& session, const Trial& trial, int64_t ma
   return Rate{tokens / p.seconds, tokens / p.interval.high_s, tokens / p.interval.low_s};
 }
 
-AgreementInput agreement_input(const Workload& work) {
-  return {.prompt = std::min<int64_t>(work.prompt, 64), .context = work.context};
+/// As the workload says, with the last step within what the model was made for.
+AgreementInput agreement_input(const ModelSpec& model, const Workload& work) {
+  AgreementInput input;
+  input.prompt = std::min(work.prompt, input.prompt);
+  input.context = std::max<int64_t>(0, std::min(work.context, model.max_context - input.steps));
+  return input;
 }
 
 std::unique_ptr<Executor> open_for(const Session& session, const TrialOptions& trials) {
   const Workload& work = session.plan.workload;
-  const AgreementInput input = agreement_input(work);
+  const ModelSpec& model = session.model->spec;
+  const AgreementInput input = agreement_input(model, work);
+  check_context(model, work.context, work.tokens);
+  check_context(model, 0, work.prompt);
   ExecutorOptions options;
   options.resident_all = true;
   options.max_context =
-      std::max({work.prompt, work.context + work.tokens, work.context + input.steps});
+      std::max({work.prompt, work.context + work.tokens, input.context + input.steps});
   options.max_tokens = std::max(work.tokens, std::min(work.prompt, trials.max_tokens));
   options.max_logits_rows = work.tokens;
   return open_executor(session, options);
@@ -94,7 +101,7 @@ Validation validate(const ValidateArgs& args, const Session& session) {
   const auto executor = open_for(session, args.trials);
   Validation validation;
   validation.logits = check_agreement(*executor, model, session.plan, session.units,
-                                      agreement_input(session.plan.workload));
+                                      agreement_input(model, session.plan.workload));
   if (args.tolerance) {
     validation.logits.must_be_identical = false;
     validation.logits.tolerance = *args.tolerance;

@@ -154,7 +154,6 @@ Plan read_session_plan(const Session& session, const std::string& path, bool for
 }
 
 std::unique_ptr<Executor> open_executor(const Session& session, const ExecutorOptions& options) {
-  check_context(session.model->spec, 0, options.max_context);
   check_memory(session, options.max_context);
   return std::make_unique<Executor>(*session.model, session.plan, session.units, options);
 }

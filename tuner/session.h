@@ -40,8 +40,7 @@ Session open_session(const SessionArgs& args, std::optional<int64_t> context = {
 /// Error as above.
 Plan read_session_plan(const Session& session, const std::string& path, bool force);
 
-/// Error where options.max_context is beyond the model's, or the plan needs more memory than there
-/// is; only then weights are placed.
+/// Error where the plan needs more memory than there is; only then weights are placed.
 std::unique_ptr<Executor> open_executor(const Session& session, const ExecutorOptions& options);
 
 }  // namespace tandem

@@ -1,0 +1,83 @@
+// `tandem compare` through the built binary.
+#include <doctest/doctest.h>
+#include <yaml-cpp/yaml.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "tests/tuner/this_machine.h"
+
+namespace tandem {
+namespace {
+
+const std::string kBrief = " --repeat 1 --max-seconds 1 --contexts 0,32 ";
+
+TEST_CASE("A head sweep has a point per head count and depth, and a best of both kinds") {
+  const PlannedFolder place;
+  const Finished finished =
+      place.run("compare --plan plan.yaml --sweep heads -o compare.yaml" + kBrief);
+  CAPTURE(finished.err);
+  REQUIRE(finished.exit_code == 0);
+  const YAML::Node yaml = YAML::LoadFile((place / "compare.yaml").string());
+  // 2 kv heads: 0, 1 or 2 of them on cpu0, at 2 depths.
+  REQUIRE(yaml["points"].size() == 6);
+  for (const YAML::Node& point : yaml["points"]) {
+    CHECK(point["predicted_s"].as<double>() > 0);
+    CHECK(point["measured_s"].as<double>() > 0);
+    CHECK(point["runs"].as<int>() + point["left_out"].as<int>() >= 1);
+  }
+  CHECK(yaml["model"].IsDefined());
+  CHECK(finished.out.find("runs:") != std::string::npos);
+}
+
+TEST_CASE("Given plans name their model, and may be over some of the units") {
+  const PlannedFolder place;
+  Plan alone = place.plan();
+  const ModelSpec spec = open_spec({.model = place.source(), .dtype = {}});
+  alone.units = {"cpu1"};
+  alone.phases = single_unit_plan(spec, alone.units, 0).phases;
+  alone.embedding = 0;
+  write_plan(alone, spec, (place / "alone.yaml").string());
+  const Finished finished = place.run("compare plan.yaml alone.yaml --what both --json" + kBrief);
+  CAPTURE(finished.err);
+  REQUIRE(finished.exit_code == 0);
+  const auto json = nlohmann::json::parse(finished.out);
+  CHECK(json["points"].size() == 6);  // 2 plans x (2 depths of decode, 1 prefill)
+  CHECK(json["points"][1]["plan"] == "alone.yaml");
+}
+
+TEST_CASE("Random plans and the sweeps of depth and width run") {
+  const PlannedFolder place;
+  const auto points = [&](const std::string& arguments) {
+    const Finished finished = place.run("compare --plan plan.yaml --json --repeat 1 " + arguments);
+    CAPTURE(finished.err);
+    REQUIRE(finished.exit_code == 0);
+    return nlohmann::json::parse(finished.out)["points"];
+  };
+  CHECK(points("--random-plans 3 --max-seconds 1 --contexts 0,300").size() == 6);
+  CHECK(points("--sweep tokens --max-seconds 1").size() == 7);
+  CHECK(points("--sweep context --max-seconds 1")[1]["context"] == 128);
+}
+
+TEST_CASE("Bad input ends with one line and exit code 2, and nothing is written") {
+  const PlannedFolder place;
+  const auto before = place.folder().names();
+  const auto check = [&](const std::string& arguments, const std::string& expected) {
+    CAPTURE(arguments);
+    const Finished finished = place.run("compare -o compare.yaml " + arguments);
+    CAPTURE(finished.err);
+    CHECK(finished.exit_code == 2);
+    CHECK(std::count(finished.err.begin(), finished.err.end(), '\n') == 1);
+    CHECK(finished.err.find(expected) != std::string::npos);
+    CHECK(place.folder().names() == before);
+  };
+  check("--plan plan.yaml", "nothing to compare");
+  check("--plan plan.yaml --sweep rows", "rows");
+  check("--plan plan.yaml --sweep heads --random-plans 2", "nothing to compare");
+  check("absent.yaml", "absent.yaml");
+  check("--plan plan.yaml --sweep heads --machine absent.yaml", "absent.yaml");
+  check("--plan plan.yaml --sweep heads --contexts 1000000", "1000000");
+}
+
+}  // namespace
+}  // namespace tandem
