@@ -298,12 +298,18 @@ void CpuDevice::store_head(const QkvArgs& args, const QkvHead& head, int64_t tok
 }
 
 void CpuDevice::embed(const EmbedArgs& args) {
-  const int64_t stride = row_bytes(args.table.dtype, args.table.k);
-  team_.for_each(static_cast<int64_t>(args.token_ids.size()), 8, [&](int, Range tokens) {
-    for (int64_t t = tokens.begin; t < tokens.end; ++t)
-      dequantize_row(args.table.dtype,
-                     args.table.rows + args.token_ids[static_cast<size_t>(t)] * stride,
-                     args.table.k, args.x + t * args.table.k);
+  const DType dtype = args.table.dtype;
+  const int64_t k = args.table.k;
+  team_.for_each(std::ssize(args.token_ids), 8, [&](int, Range tokens) {
+    for (int64_t t = tokens.begin; t < tokens.end; ++t) {
+      const int64_t id = args.token_ids[static_cast<size_t>(t)];
+      if (args.placed != nullptr) {
+        const CpuMatrix& matrix = cpu_matrix(args.placed);
+        unpack_column(dtype, matrix.panel(matrix.panel_of(id)), id % 16, k, args.x + t * k);
+      } else {
+        dequantize_row(dtype, args.table.rows + id * row_bytes(dtype, k), k, args.x + t * k);
+      }
+    }
   });
 }
 

@@ -164,9 +164,11 @@ struct MergeArgs {
   int64_t q_stride = 0;
 };
 
-/// x[t] = row token_ids[t] of the embedding, dequantised. The table stays as the file stores it.
+/// x[t] = row token_ids[t] of the embedding, dequantised. The table is read as the file stores it,
+/// or, where the output head is the same matrix and lies here anyway, from its packed columns.
 struct EmbedArgs {
-  MatrixSource table;
+  MatrixSource table;                    ///< rows unused where `placed` is given
+  const PlacedMatrix* placed = nullptr;  ///< all columns resident, or null
   std::span<const int32_t> token_ids;
   float* x = nullptr;  ///< [tokens x table.k]
 };

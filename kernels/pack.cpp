@@ -134,4 +134,61 @@ void dequantize_row(DType dtype, const std::byte* row, int64_t k, float* out) {
   }
 }
 
+namespace {
+
+/// Where block b of a column lies in a panel of blocks.
+struct PanelBlock {
+  const std::byte* scale;
+  const std::byte* quads;  ///< group g of 4 bytes is at quads + 64 g
+
+  PanelBlock(const std::byte* panel, int64_t quant_bytes, int64_t b, int64_t lane) {
+    const std::byte* stretch = panel + b / 2 * (64 + 2 * quant_bytes);
+    scale = stretch + b % 2 * 32 + 2 * lane;
+    quads = stretch + 64 + b % 2 * quant_bytes + 4 * lane;
+  }
+};
+
+float scale_of(const PanelBlock& block) {
+  uint16_t bits;
+  std::memcpy(&bits, block.scale, sizeof bits);
+  return f16_to_f32(bits);
+}
+
+}  // namespace
+
+void unpack_column(DType dtype, const std::byte* panel, int64_t lane, int64_t k, float* out) {
+  const auto bits_at = [&](int64_t element) {
+    uint16_t bits;
+    std::memcpy(&bits, panel + 2 * element, sizeof bits);
+    return bits;
+  };
+  switch (dtype) {
+    case DType::kF32:
+      for (int64_t i = 0; i < k; ++i) std::memcpy(out + i, panel + (16 * i + lane) * 4, 4);
+      return;
+    case DType::kF16:
+      for (int64_t i = 0; i < k; ++i) out[i] = f16_to_f32(bits_at(16 * i + lane));
+      return;
+    case DType::kBF16:
+      for (int64_t i = 0; i < k; ++i)
+        out[i] = bf16_to_f32(bits_at((i / 2 * 16 + lane) * 2 + i % 2));
+      return;
+    case DType::kQ8_0:
+      for (int64_t i = 0; i < k; ++i) {
+        const PanelBlock block(panel, 512, i / 32, lane);
+        const int quant = static_cast<int>(block.quads[i % 32 / 4 * 64 + i % 4]) - 128;
+        out[i] = scale_of(block) * static_cast<float>(quant);
+      }
+      return;
+    case DType::kQ4_0:
+      for (int64_t i = 0; i < k; ++i) {
+        const PanelBlock block(panel, 256, i / 32, lane);
+        const int both = static_cast<int>(block.quads[i % 16 / 4 * 64 + i % 4]);
+        const int quant = (i % 32 < 16 ? both & 15 : both >> 4) - 8;
+        out[i] = scale_of(block) * static_cast<float>(quant);
+      }
+      return;
+  }
+}
+
 }  // namespace tandem

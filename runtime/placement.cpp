@@ -14,7 +14,6 @@ struct Job {
   const MatrixSource* source;
   std::vector<Range> columns;        ///< per memory
   std::vector<MatrixHandle*> slots;  ///< per memory
-  bool keep_source = false;
   std::once_flag prepared;
   std::atomic<int> left{0};  ///< memories that have not placed it yet
 };
@@ -27,11 +26,12 @@ class Placement {
     weights_.resize(static_cast<size_t>(memories));
     for (PlacedWeights& weights : weights_)
       weights.layers.resize(static_cast<size_t>(model.spec.num_layers));
-    for (int64_t layer = 0; layer < model.spec.num_layers; ++layer) add_layer(layer);
+    // First of all: where the embedding is placed as the head, its source can go before the layers
+    // come.
     std::vector<Range> columns(weights_.size());
     for (const Phase& phase : plan.phases) add_split(phase.lm_head, 1, 1, columns);
     add(model.lm_head, columns, [](PlacedWeights& w) { return &w.lm_head; });
-    jobs_.back()->keep_source = model.spec.tied_embedding;
+    for (int64_t layer = 0; layer < model.spec.num_layers; ++layer) add_layer(layer);
   }
 
   std::vector<PlacedWeights> run(const std::vector<std::unique_ptr<Device>>& devices,
@@ -121,8 +121,15 @@ class Placement {
     device.end_step();
   }
 
+  /// Whether embedding rows will be read from this job's source.
+  bool source_is_embedding(const Job& job) const {
+    if (job.source != &model_.lm_head || !model_.spec.tied_embedding) return false;
+    const auto memory = static_cast<size_t>(memory_of_[static_cast<size_t>(plan_.embedding)]);
+    return weights_[memory].tied_embedding(model_.spec) == nullptr;
+  }
+
   void finish(const Job& job, const PlacementOptions& options) {
-    if (options.release && !job.keep_source)
+    if (options.release && !source_is_embedding(job))
       model_.storage->release(job.source->rows, bytes_of(job));
     const std::lock_guard lock(progress_mutex_);
     placed_bytes_ += bytes_of(job);

@@ -25,6 +25,13 @@ struct PlacedWeights {
   std::vector<PlacedLayer> layers;
   MatrixHandle lm_head;
   int64_t bytes = 0;
+
+  /// The output head where it is the embedding too and all of it lies here: then nobody reads the
+  /// source again.
+  const PlacedMatrix* tied_embedding(const ModelSpec& model) const {
+    const bool whole = lm_head && lm_head->resident == Range{0, lm_head->columns};
+    return model.tied_embedding && whole ? lm_head.get() : nullptr;
+  }
 };
 
 struct PlacementOptions {

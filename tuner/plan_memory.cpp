@@ -51,8 +51,9 @@ class MemoryCount {
     count_split(lm_head, [&](int64_t columns) {
       return packed_bytes(model_.lm_head, model_.hidden_size, columns, model_.vocab_size);
     });
-    at(plan_.embedding).weights +=
-        model_.vocab_size * row_bytes(model_.embedding, model_.hidden_size);
+    if (!model_.tied_embedding)  // else rows come from the packed output head
+      at(plan_.embedding).weights +=
+          model_.vocab_size * row_bytes(model_.embedding, model_.hidden_size);
     for (const KvHome& home : kv_homes(plan_, model_)) count_home(home);
     for (size_t unit = 0; unit < memory_.size(); ++unit) memory_[unit].workspace = workspace(unit);
     return std::move(memory_);

@@ -83,3 +83,22 @@ TEST_CASE("a row is dequantised to exactly the values of its definition") {
     }
   }
 }
+
+TEST_CASE("a column unpacked from its panel is the row that was packed") {
+  for (const DTypeInfo& d : kDTypes)
+    for (const int64_t k : lengths(d.dtype)) {
+      const TestMatrix matrix = make_matrix(d.dtype, 16, k, 11);
+      std::array<const std::byte*, 16> rows{};
+      for (int64_t c = 0; c < 16; ++c)
+        rows[static_cast<size_t>(c)] = matrix.bytes.data() + c * row_bytes(d.dtype, k);
+      std::vector<std::byte> panel(static_cast<size_t>(panel_bytes(d.dtype, k)));
+      pack_panel(d.dtype, rows.data(), k, panel.data());
+      std::vector<float> expected(static_cast<size_t>(k)), unpacked(static_cast<size_t>(k));
+      for (int64_t c = 0; c < 16; ++c) {
+        dequantize_row(d.dtype, rows[static_cast<size_t>(c)], k, expected.data());
+        unpack_column(d.dtype, panel.data(), c, k, unpacked.data());
+        CAPTURE(d.name);
+        CHECK(unpacked == expected);
+      }
+    }
+}
