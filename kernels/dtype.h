@@ -13,10 +13,10 @@ enum class DType : uint8_t { kF32, kF16, kBF16, kQ8_0, kQ4_0 };
 /// What a dtype is called and how it lies in a file.
 struct DTypeInfo {
   DType dtype;
-  std::string_view name;   ///< as in plans and on the command line: "q4_0"
-  uint32_t ggml_type;      ///< type id in a GGUF tensor record
-  uint32_t gguf_file_type; ///< `general.file_type` of a file mostly of this dtype (LLAMA_FTYPE_*)
-  int64_t block_size;      ///< elements of a block; a row is a whole number of blocks
+  std::string_view name;    ///< as in plans and on the command line: "q4_0"
+  uint32_t ggml_type;       ///< type id in a GGUF tensor record
+  uint32_t gguf_file_type;  ///< `general.file_type` of a file mostly of this dtype (LLAMA_FTYPE_*)
+  int64_t block_size;       ///< elements of a block; a row is a whole number of blocks
   int64_t block_bytes;
 };
 

@@ -16,11 +16,18 @@ namespace tandem {
 int64_t activation_row_bytes(ActivationFormat format, int64_t k) {
   int64_t bytes = 0;
   switch (format) {
-    case ActivationFormat::kF32: bytes = 4 * k; break;
-    case ActivationFormat::kBF16: bytes = 2 * round_up(k, 2); break;
-    case ActivationFormat::kQ8: bytes = round_up(k, 64) + 2 * round_up(k / 32 * 4, 64); break;
+    case ActivationFormat::kF32:
+      bytes = 4 * k;
+      break;
+    case ActivationFormat::kBF16:
+      bytes = 2 * round_up(k, 2);
+      break;
+    case ActivationFormat::kQ8:
+      bytes = round_up(k, 64) + 2 * round_up(k / 32 * 4, 64);
+      break;
   }
-  // An odd number of cache lines: at a stride of 4 KiB, 16 rows would share the 8 ways of one L1 set (half the speed).
+  // An odd number of cache lines: at a stride of 4 KiB, 16 rows would share the 8 ways of one L1
+  // set (half the speed).
   const int64_t lines = div_up(bytes, 64);
   return 64 * (lines + (lines + 1) % 2);
 }

@@ -109,7 +109,8 @@ int64_t panel_bytes(DType dtype, int64_t k);
 void dequantize_row(DType dtype, const std::byte* row, int64_t k, float* out);
 /// Packs 16 rows (null = a zero column) of a GGUF matrix into a panel.
 void pack_panel(DType dtype, const std::byte* const rows[16], int64_t k, std::byte* panel);
-/// Column `lane` of a panel as floats, the same as dequantize_row() of the row it was packed from: out [k].
+/// Column `lane` of a panel as floats, the same as dequantize_row() of the row it was packed from:
+/// out [k].
 void unpack_column(DType dtype, const std::byte* panel, int64_t lane, int64_t k, float* out);
 
 }  // namespace tandem

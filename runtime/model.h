@@ -1,4 +1,5 @@
-// A model whose weights can be read: from a GGUF file or made up from a shape. Nothing is placed here.
+// A model whose weights can be read: from a GGUF file or made up from a shape. Nothing is placed
+// here.
 #pragma once
 
 #include <functional>
@@ -12,41 +13,45 @@
 
 namespace tandem {
 
-/// One layer's tensors. Matrices are sources in file format; vectors are float32 copies, empty where absent.
+/// One layer's tensors. Matrices are sources in file format; vectors are float32 copies, empty
+/// where absent.
 struct LayerWeights {
-  MatrixSource q, k, v, out, gate, up, down;   ///< q, k, v: segment head_dim
-  std::vector<float> attn_norm, ffn_norm;      ///< [hidden_size]
-  std::vector<float> q_bias, k_bias, v_bias;   ///< [columns] or empty
-  std::vector<float> q_norm, k_norm;           ///< [head_dim] or empty
+  MatrixSource q, k, v, out, gate, up, down;  ///< q, k, v: segment head_dim
+  std::vector<float> attn_norm, ffn_norm;     ///< [hidden_size]
+  std::vector<float> q_bias, k_bias, v_bias;  ///< [columns] or empty
+  std::vector<float> q_norm, k_norm;          ///< [head_dim] or empty
 };
 
 /// SentencePiece ("llama") vocabulary as a GGUF states it, enough to build the library's model.
 struct Vocabulary {
-  std::string model;               ///< tokenizer.ggml.model: "llama" is SentencePiece BPE
+  std::string model;  ///< tokenizer.ggml.model: "llama" is SentencePiece BPE
   std::vector<std::string> tokens;
   std::vector<float> scores;
-  std::vector<int32_t> types;      ///< 1 normal, 2 unknown, 3 control, 4 user defined, 5 unused, 6 byte
+  std::vector<int32_t> types;  ///< 1 normal, 2 unknown, 3 control, 4 user defined, 5 unused, 6 byte
   int32_t bos = 1, eos = 2, unknown = 0;
   bool add_bos = true, add_eos = false, add_space_prefix = true;
 };
 
-/// Bytes behind the sources: a read-only mapping of a file, or address space that is filled with generated blocks
-/// on demand, so that the source and its placed copy are never both resident as a whole.
+/// Bytes behind the sources: a read-only mapping of a file, or address space that is filled with
+/// generated blocks on demand, so that the source and its placed copy are never both resident as a
+/// whole.
 class WeightStorage {
  public:
   virtual ~WeightStorage() = default;
-  /// Makes a matrix's bytes readable; called with all bytes of one matrix right before it is placed, and once for the
-  /// embedding, which stays. Safe to repeat: it writes the same bytes again, so nobody may read them meanwhile.
+  /// Makes a matrix's bytes readable; called with all bytes of one matrix right before it is
+  /// placed, and once for the embedding, which stays. Safe to repeat: it writes the same bytes
+  /// again, so nobody may read them meanwhile.
   virtual void prepare(const std::byte* /*data*/, int64_t /*bytes*/) {}
-  /// The pages behind these bytes are not needed again (they were placed): give them back to the system. What is
-  /// read again must be prepared again; so a tied lm_head, which is the embedding, is not released.
+  /// The pages behind these bytes are not needed again (they were placed): give them back to the
+  /// system. What is read again must be prepared again; so a tied lm_head, which is the embedding,
+  /// is not released.
   virtual void release(const std::byte* data, int64_t bytes) = 0;
 };
 
 struct Model {
   ModelSpec spec;
-  MatrixSource embedding;          ///< columns = vocab_size rows, k = hidden_size
-  MatrixSource lm_head;            ///< equals embedding where tied
+  MatrixSource embedding;  ///< columns = vocab_size rows, k = hidden_size
+  MatrixSource lm_head;    ///< equals embedding where tied
   std::vector<LayerWeights> layers;
   std::vector<float> output_norm;
   std::optional<Vocabulary> vocabulary;  ///< absent for shapes
@@ -59,11 +64,12 @@ Model open_gguf(const std::string& path);
 /// The header only: shape and dtypes, for planning.
 ModelSpec read_gguf_spec(const std::string& path);
 
-/// A model of this shape with seeded pseudo-random weights: every block different, magnitudes scaled so that
-/// activations neither vanish nor explode over the layers. Bytes depend on spec and seed alone. A matrix is made
-/// by storage->prepare, before which it reads as zeros.
+/// A model of this shape with seeded pseudo-random weights: every block different, magnitudes
+/// scaled so that activations neither vanish nor explode over the layers. Bytes depend on spec and
+/// seed alone. A matrix is made by storage->prepare, before which it reads as zeros.
 Model synthesize_model(const ModelSpec& spec, uint64_t seed);
-/// Writes the same weights as a GGUF v3 with a dummy vocabulary, atomically. `progress` gets (bytes done, all).
+/// Writes the same weights as a GGUF v3 with a dummy vocabulary, atomically. `progress` gets (bytes
+/// done, all).
 void write_synthetic_gguf(const ModelSpec& spec, uint64_t seed, const std::string& path,
                           const std::function<void(int64_t, int64_t)>& progress);
 

@@ -1,4 +1,5 @@
-// The shape of a transformer: what the lowering, the cost and the runtime need to know, and no weights.
+// The shape of a transformer: what the lowering, the cost and the runtime need to know, and no
+// weights.
 #pragma once
 
 #include <cstdint>
@@ -27,16 +28,17 @@ struct ModelSpec {
   int64_t num_kv_heads = 0;
   int64_t head_dim = 0;
   int64_t vocab_size = 0;
-  int64_t max_context = 0;         ///< positions the model was made for (max_position_embeddings)
+  int64_t max_context = 0;  ///< positions the model was made for (max_position_embeddings)
   double rope_theta = 10000;
-  int64_t rope_dim = 0;            ///< leading elements of a head that are rotated, usually head_dim
-  std::vector<float> rope_factors; ///< [rope_dim / 2] divisors of the frequencies, or empty (Llama 3)
+  int64_t rope_dim = 0;  ///< leading elements of a head that are rotated, usually head_dim
+  std::vector<float>
+      rope_factors;  ///< [rope_dim / 2] divisors of the frequencies, or empty (Llama 3)
   double norm_eps = 1e-5;
-  bool tied_embedding = false;     ///< the output head is the embedding
+  bool tied_embedding = false;  ///< the output head is the embedding
   DType embedding = DType::kF32;
   DType lm_head = DType::kF32;
-  std::vector<LayerDTypes> layers; ///< [num_layers]
-  std::string fingerprint;         ///< hash of shape, dtypes and, where there is a file, its tensor table
+  std::vector<LayerDTypes> layers;  ///< [num_layers]
+  std::string fingerprint;  ///< hash of shape, dtypes and, where there is a file, its tensor table
 
   int64_t group() const { return num_heads / num_kv_heads; }
   int64_t q_size() const { return num_heads * head_dim; }
@@ -46,10 +48,12 @@ struct ModelSpec {
 
 /// The dtype most weight bytes have: what a plan calls the model's dtype.
 DType main_dtype(const ModelSpec& model);
-/// Bytes of all weights that one decoded token reads: every matrix once, the embedding only where it is tied.
+/// Bytes of all weights that one decoded token reads: every matrix once, the embedding only where
+/// it is tied.
 int64_t weight_bytes_per_token(const ModelSpec& model);
-/// Sets model.fingerprint (16 hex digits, the same everywhere) from all fields but the name, so that a renamed file
-/// stays the same model, mixed with `salt` (e.g. the bytes of the file's tensor table).
+/// Sets model.fingerprint (16 hex digits, the same everywhere) from all fields but the name, so
+/// that a renamed file stays the same model, mixed with `salt` (e.g. the bytes of the file's tensor
+/// table).
 void set_fingerprint(ModelSpec& model, const std::string& salt);
 
 }  // namespace tandem

@@ -7,7 +7,8 @@
 
 namespace tandem {
 
-/// Each adds its subcommand; its callback does the work, sets exit_code and throws Error for bad input (exit code 2).
+/// Each adds its subcommand; its callback does the work, sets exit_code and throws Error for bad
+/// input (exit code 2).
 void add_info_command(CLI::App& app, int& exit_code);
 void add_profile_command(CLI::App& app, int& exit_code);
 void add_plan_command(CLI::App& app, int& exit_code);

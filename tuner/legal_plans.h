@@ -1,4 +1,5 @@
-// Plans that are legal for a model without asking whether they are fast: baselines and random ones for tests.
+// Plans that are legal for a model without asking whether they are fast: baselines and random ones
+// for tests.
 #pragma once
 
 #include <random>
@@ -14,15 +15,15 @@ namespace tandem {
 Plan even_plan(const ModelSpec& model, const std::vector<std::string>& units);
 
 struct RandomPlanOptions {
-  bool columns = true;        ///< random shares per op, some of them 0
-  bool heads = true;          ///< kv heads dealt out at random
-  bool positions = true;      ///< some heads cut by position, and between context and new tokens
-  int64_t max_context = 1024; ///< cuts lie below it
-  bool layer_groups = true;   ///< layers fall in groups with different splits
-  bool phases = true;         ///< prefill and decode may differ (homes of positions do not)
+  bool columns = true;         ///< random shares per op, some of them 0
+  bool heads = true;           ///< kv heads dealt out at random
+  bool positions = true;       ///< some heads cut by position, and between context and new tokens
+  int64_t max_context = 1024;  ///< cuts lie below it
+  bool layer_groups = true;    ///< layers fall in groups with different splits
+  bool phases = true;          ///< prefill and decode may differ (homes of positions do not)
 };
 /// Passes check_plan. The same generator state gives the same plan.
-Plan random_plan(const ModelSpec& model, const std::vector<std::string>& units, std::mt19937_64& random,
-                 const RandomPlanOptions& options = {});
+Plan random_plan(const ModelSpec& model, const std::vector<std::string>& units,
+                 std::mt19937_64& random, const RandomPlanOptions& options = {});
 
 }  // namespace tandem

@@ -1,4 +1,5 @@
-// What `--model` may be: a GGUF file, a shape file (HF config.json keys in YAML), or the name of a compiled-in shape.
+// What `--model` may be: a GGUF file, a shape file (HF config.json keys in YAML), or the name of a
+// compiled-in shape.
 #pragma once
 
 #include <optional>
@@ -14,9 +15,10 @@ namespace tandem {
 std::vector<std::string> shape_names();
 
 struct ModelSource {
-  std::string model;            ///< path or name
-  std::optional<DType> dtype;   ///< of a shape's matrices (default q4_0); Error if given for a GGUF that differs
-  uint64_t seed = 1;            ///< of a shape's weights
+  std::string model;  ///< path or name
+  std::optional<DType>
+      dtype;  ///< of a shape's matrices (default q4_0); Error if given for a GGUF that differs
+  uint64_t seed = 1;  ///< of a shape's weights
 };
 
 /// Shape and dtypes; reads no weights.

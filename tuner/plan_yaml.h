@@ -10,8 +10,9 @@
 
 namespace tandem {
 
-/// Cuts [0, n) by shares (>= 0, summing to 1 within 1e-6) on multiples of align: largest remainder, ties to the earlier
-/// unit. The only rounding in the program. Result ranges are ascending and cover [0, n); empty ones are kept.
+/// Cuts [0, n) by shares (>= 0, summing to 1 within 1e-6) on multiples of align: largest remainder,
+/// ties to the earlier unit. The only rounding in the program. Result ranges are ascending and
+/// cover [0, n); empty ones are kept.
 std::vector<Range> split_columns(int64_t n, std::span<const double> shares, int64_t align);
 
 /// Reads and checks a plan; every Error says `plan.yaml:LINE: ...`.

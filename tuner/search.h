@@ -20,7 +20,7 @@ struct SearchOptions {
 
 /// One plan that was scored, for the report.
 struct Candidate {
-  std::string name;           ///< "cpu0 alone", "even", "planned"
+  std::string name;  ///< "cpu0 alone", "even", "planned"
   double decode_step_s = 0;
   double prefill_s = 0;
   bool fits = true;
@@ -33,15 +33,19 @@ struct SearchResult {
   std::vector<std::string> warnings;
 };
 
-/// The plan with the least time for a request of the prompt and 128 decode steps (kPlannedDecodeSteps), since one
-/// placement of keys and values serves both. One unit alone is chosen unless dividing pays more than 1 %.
-/// The lower bound is of the decode step; weights are in cache or not as for the even split.
-/// Error where no plan fits the budgets.
-SearchResult search(const ModelSpec& model, const MachineProfile& machine, const SearchOptions& options);
+/// The plan with the least time for a request of the prompt and 128 decode steps
+/// (kPlannedDecodeSteps), since one placement of keys and values serves both. One unit alone is
+/// chosen unless dividing pays more than 1 %. The lower bound is of the decode step; weights are in
+/// cache or not as for the even split. Error where no plan fits the budgets.
+SearchResult search(const ModelSpec& model, const MachineProfile& machine,
+                    const SearchOptions& options);
 
-/// Bytes a plan needs on each unit: weights (copies shared by units of one memory are counted once, with the first),
-/// KV at `context`, workspaces.
-struct UnitMemory { int64_t weights = 0, kv = 0, workspace = 0; };
-std::vector<UnitMemory> plan_memory(const ModelSpec& model, const MachineProfile& machine, const Plan& plan);
+/// Bytes a plan needs on each unit: weights (copies shared by units of one memory are counted once,
+/// with the first), KV at `context`, workspaces.
+struct UnitMemory {
+  int64_t weights = 0, kv = 0, workspace = 0;
+};
+std::vector<UnitMemory> plan_memory(const ModelSpec& model, const MachineProfile& machine,
+                                    const Plan& plan);
 
 }  // namespace tandem

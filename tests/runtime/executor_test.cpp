@@ -81,7 +81,8 @@ std::vector<std::string> names(const std::vector<Unit>& units) {
 }
 
 /// Logits of every token of a prompt, taken in steps of `width` tokens.
-std::vector<float> run_prompt(Executor& executor, const std::vector<int32_t>& tokens, int64_t width) {
+std::vector<float> run_prompt(Executor& executor, const std::vector<int32_t>& tokens,
+                              int64_t width) {
   executor.set_context(0);
   std::vector<float> logits;
   const auto size = static_cast<int64_t>(tokens.size());
@@ -95,11 +96,11 @@ std::vector<float> run_prompt(Executor& executor, const std::vector<int32_t>& to
 }
 
 const ExecutorOptions kSmall{.max_context = 512,
-                                 .max_tokens = 512,
-                                 .max_logits_rows = 512,
-                                 .release_source = true,
-                                 .resident_all = true,
-                                 .progress = {}};
+                             .max_tokens = 512,
+                             .max_logits_rows = 512,
+                             .release_source = true,
+                             .resident_all = true,
+                             .progress = {}};
 
 Plan with_f32_kv(Plan plan) {
   plan.kv_dtype = DType::kF32;
@@ -111,9 +112,7 @@ std::span<const float> compared_rows(const std::vector<float>& logits, const Gol
   return std::span(logits).last(golden.logits.size());
 }
 
-double tolerance(const Golden& golden) {
-  return std::max(1.5 * golden.other_engine_error, 5e-6);
-}
+double tolerance(const Golden& golden) { return std::max(1.5 * golden.other_engine_error, 5e-6); }
 
 }  // namespace
 
