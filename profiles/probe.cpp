@@ -19,6 +19,7 @@ namespace {
 constexpr double kQuickSeconds = 12.5;
 constexpr double kFullSeconds = 80;
 
+/// max_flops lets a team of several cores have enough columns to share in a prefill of the most tokens.
 Grid all_points(bool quick) {
   if (quick)
     return {.tokens = {1, 4, 16, 64, 256},
@@ -28,7 +29,7 @@ Grid all_points(bool quick) {
             .contexts = {0, 256, 1024, 4096},
             .head_dims = {64, 128},
             .groups = {1, 4, 8},
-            .max_flops = 1 << 28};
+            .max_flops = int64_t{1} << 30};
   return {.tokens = {1, 2, 4, 8, 16, 64, 512},
           .dram_columns = {16, 64, 256, 1024, 4096, 16384, 65536},
           .cache_columns = {16, 64, 256, 1024, 4096},
@@ -36,7 +37,7 @@ Grid all_points(bool quick) {
           .contexts = {0, 256, 1024, 4096, 8192},
           .head_dims = {64, 128},
           .groups = {1, 2, 4, 8},
-          .max_flops = 1 << 30};
+          .max_flops = int64_t{1} << 32};
 }
 
 Grid grid_for(const ProfileOptions& options) {
