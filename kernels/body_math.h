@@ -68,7 +68,7 @@ inline void swiglu(const float* gate, const float* up, int64_t n, float* out) {
 inline void quantize_block(const float* x, int8_t* q, float* scale, int32_t* sum) {
   const Vec a = load(x), b = load(x + 16);
   const float top = reduce_max(max(abs(a), abs(b)));
-  const float inverse = top > 0 ? 127.0f / top : 0.0f;
+  const float inverse = top > 1e-30f ? 127.0f / top : 0.0f;  // of less it would be infinite
   const IVec qa = round_to_int(mul(a, broadcast(inverse)));
   const IVec qb = round_to_int(mul(b, broadcast(inverse)));
   store_int8(q, qa);
