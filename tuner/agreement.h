@@ -23,9 +23,11 @@ struct Agreement {
 /// positions, or another kernel set, changes the order of sums.
 bool keeps_every_bit(const Plan& plan, const std::vector<Unit>& units);
 
-/// What two orders of summation may make of a model's logits: they differ in the last bit, so that
-/// some activations are rounded the other way. Thus the rounding itself is the bound: of
-/// activations (Q8 for quantised weights, BF16 for BF16) or, for the other dtypes, of the KV cache.
+/// What two orders of summation may make of a model's logits. They differ in the last bit, so some
+/// activations (Q8 for quantised weights, BF16 for BF16) or cached keys are rounded the other way,
+/// which turns more of them in the next layer, until the two differ as two independent roundings
+/// do: sqrt(2) x the error of one, which grows with the root of the layers. Measured on
+/// tinyllama-1.1b, heads cut at position 256: q8_0 3.7e-2 of 8.6e-2, bf16 6.2e-3 of 2.5e-2.
 double rounding_tolerance(const ModelSpec& model, DType kv_dtype);
 
 /// |a - b| / |b|. The spans are of one size.

@@ -123,13 +123,14 @@ std::string compare_text(const std::vector<ComparePoint>& points, const CompareS
     text += fmt::format("{}: predicted best {}, measured best {}, regret {}\n",
                         shape_text(group.kind, group.tokens, group.context), group.predicted_best,
                         group.measured_best, percent(group.regret));
-  text += fmt::format("error over {} points: median {}, worst {} ({})\n", summary.points,
-                      percent(summary.median_error), percent(summary.worst_error), summary.worst);
+  if (summary.points > 0)
+    text += fmt::format("error over {} points: median {}, worst {} ({})\n", summary.points,
+                        percent(summary.median_error), percent(summary.worst_error), summary.worst);
   text += fmt::format("runs: {} counted, {} left out (the machine was in another state)",
                       summary.runs_counted, summary.runs_left_out);
   if (summary.points_without > 0)
-    text +=
-        fmt::format("; {} points without a counted run are in no figure", summary.points_without);
+    text += fmt::format("; {} points without a counted run are in no error and no best",
+                        summary.points_without);
   return text + "\n";
 }
 

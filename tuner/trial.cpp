@@ -52,11 +52,15 @@ bool wants_run(const TrialRuns& runs, size_t repeat, bool late) {
   return runs.counted_s.size() < repeat && all < repeat * kRunsPerCountedRun;
 }
 
+/// Of a trial, whichever end of it is nearer: its counted runs, or giving it up.
 double share_done(const std::vector<TrialRuns>& runs, int64_t repeat) {
-  size_t counted = 0;
-  for (const TrialRuns& trial : runs) counted += trial.counted_s.size();
-  return static_cast<double>(counted) / static_cast<double>(runs.size()) /
-         static_cast<double>(repeat);
+  double sum = 0;
+  for (const TrialRuns& trial : runs) {
+    const auto counted = static_cast<double>(trial.counted_s.size());
+    const double all = counted + static_cast<double>(trial.left_out_s.size());
+    sum += std::max(counted, all / kRunsPerCountedRun);
+  }
+  return sum / static_cast<double>(repeat) / static_cast<double>(runs.size());
 }
 
 }  // namespace

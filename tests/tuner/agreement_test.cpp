@@ -47,13 +47,16 @@ TEST_CASE("Relative error is the norm of the difference over the norm of the ref
   CHECK(relative_l2(reference, zero) == 5);
 }
 
-TEST_CASE("The tolerance is that of the coarsest rounding in the model") {
-  CHECK(rounding_tolerance(tiny_model(), DType::kF32) == 1e-5);
-  CHECK(rounding_tolerance(tiny_model(), DType::kF16) == 2e-3);
-  CHECK(rounding_tolerance(tiny_model({.dtype = DType::kBF16}), DType::kF32) == 1e-2);
+TEST_CASE(
+    "The tolerance is that of the coarsest rounding in the model, by the root of the layers") {
+  // sqrt(2 x 2 layers) = 2, sqrt(2 x 8 layers) = 4.
+  CHECK(rounding_tolerance(tiny_model(), DType::kF32) == doctest::Approx(2 * 5e-6));
+  CHECK(rounding_tolerance(tiny_model({.layers = 8}), DType::kF32) == doctest::Approx(4 * 5e-6));
+  CHECK(rounding_tolerance(tiny_model(), DType::kF16) == doctest::Approx(2 * 7e-4));
   ModelSpec mixed = tiny_model({.dtype = DType::kBF16});
+  CHECK(rounding_tolerance(mixed, DType::kF32) == doctest::Approx(2 * 3.8e-3));
   mixed.layers[1].down = DType::kQ4_0;
-  CHECK(rounding_tolerance(mixed, DType::kF16) == 4e-2);
+  CHECK(rounding_tolerance(mixed, DType::kF16) == doctest::Approx(2 * 1.3e-2));
 }
 
 TEST_CASE("Identical logits hold, others only within a tolerance that is allowed") {
