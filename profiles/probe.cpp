@@ -19,7 +19,8 @@ namespace {
 constexpr double kQuickSeconds = 12.5;
 constexpr double kFullSeconds = 80;
 
-/// max_flops lets a team of several cores have enough columns to share in a prefill of the most tokens.
+/// max_flops lets a team of several cores have enough columns to share in a prefill of the most
+/// tokens.
 Grid all_points(bool quick) {
   if (quick)
     return {.tokens = {1, 4, 16, 64, 256},

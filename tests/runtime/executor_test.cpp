@@ -2,60 +2,18 @@
 
 #include <doctest/doctest.h>
 #include <sched.h>
-#include <yaml-cpp/yaml.h>
 
+#include <algorithm>
 #include <cmath>
-#include <cstring>
-#include <fstream>
-#include <iostream>
 #include <random>
 #include <string>
 
 #include "kernels/kernel_set.h"
+#include "tests/goldens.h"
 #include "tuner/legal_plans.h"
 
 namespace tandem {
 namespace {
-
-const std::string kData = std::string(TANDEM_SOURCE_DIR) + "/tests/data/";
-
-struct Golden {
-  std::string model;
-  bool all_positions;
-  std::vector<int32_t> tokens;
-  std::vector<float> logits;
-  double other_engine_error;
-};
-
-std::vector<float> read_floats(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  const std::string bytes((std::istreambuf_iterator<char>(file)), {});
-  std::vector<float> values(bytes.size() / sizeof(float));
-  std::memcpy(values.data(), bytes.data(), bytes.size());
-  return values;
-}
-
-/// The goldens whose files are in tests/data.
-std::vector<Golden> goldens() {
-  std::vector<Golden> found;
-  for (const YAML::Node& entry : YAML::LoadFile(kData + "goldens.yaml")) {
-    Golden golden{entry["model"].as<std::string>(), entry["positions"].as<std::string>() == "all",
-                  entry["tokens"].as<std::vector<int32_t>>(),
-                  read_floats(kData + entry["logits"].as<std::string>()),
-                  entry["other_engine_error"].as<double>()};
-    if (std::ifstream(kData + golden.model).good()) found.push_back(std::move(golden));
-  }
-  return found;
-}
-
-double relative_error(std::span<const float> actual, std::span<const float> expected) {
-  double difference = 0, norm = 0;
-  for (size_t i = 0; i < expected.size(); ++i) {
-    difference += std::pow(static_cast<double>(actual[i]) - expected[i], 2);
-    norm += std::pow(static_cast<double>(expected[i]), 2);
-  }
-  return std::sqrt(difference / norm);
-}
 
 /// The cores this process may use, in turn, one per unit.
 std::vector<Unit> make_units(int count, const std::string& isa) {
@@ -107,26 +65,30 @@ Plan with_f32_kv(Plan plan) {
   return plan;
 }
 
-/// The tail of `logits` that a golden holds (the last 4 rows of a long prompt).
-std::span<const float> compared_rows(const std::vector<float>& logits, const Golden& golden) {
-  return std::span(logits).last(golden.logits.size());
+/// |a - b| / |b| over the rows that a golden holds, the last ones.
+double error_of(const std::vector<float>& logits, const Golden& golden) {
+  const std::span<const float> actual = std::span(logits).last(golden.logits.size());
+  double difference = 0, norm = 0;
+  for (size_t i = 0; i < actual.size(); ++i) {
+    difference += std::pow(static_cast<double>(actual[i]) - golden.logits[i], 2);
+    norm += std::pow(static_cast<double>(golden.logits[i]), 2);
+  }
+  return std::sqrt(difference / norm);
 }
-
-double tolerance(const Golden& golden) { return std::max(1.5 * golden.other_engine_error, 5e-6); }
 
 }  // namespace
 
 TEST_CASE("one unit reproduces every golden with every instruction set") {
-  for (const Golden& golden : goldens())
+  for (const Golden& golden : read_goldens())
     for (const KernelSet* set : kernel_sets()) {
-      const Model model = open_gguf(kData + golden.model);
+      const Model model = open_gguf(golden.model_path);
       const std::vector<Unit> units = make_units(1, std::string(set->name));
       Executor executor(model, with_f32_kv(single_unit_plan(model.spec, names(units), 0)), units,
                         kSmall);
       const std::vector<float> logits = run_prompt(executor, golden.tokens, 512);
-      CAPTURE(golden.model);
+      CAPTURE(golden.name);
       CAPTURE(set->name);
-      CHECK(relative_error(compared_rows(logits, golden), golden.logits) < tolerance(golden));
+      CHECK(error_of(logits, golden) < golden.tolerance);
     }
 }
 
@@ -134,10 +96,10 @@ TEST_CASE("random legal plans change time, never results") {
   const uint64_t seed = std::random_device{}();
   MESSAGE("seed " << seed);
   std::mt19937_64 random(seed);
-  for (const Golden& golden : goldens()) {
-    const Model model = open_gguf(kData + golden.model);
+  for (const Golden& golden : read_goldens()) {
+    const Model model = open_gguf(golden.model_path);
     const std::string isa(kernel_sets()[random() % kernel_sets().size()]->name);
-    CAPTURE(golden.model);
+    CAPTURE(golden.name);
     CAPTURE(isa);
     CAPTURE(seed);
     const std::vector<Unit> alone = make_units(1, isa);
@@ -153,7 +115,7 @@ TEST_CASE("random legal plans change time, never results") {
         executor.set_plan(with_f32_kv(plan));
         const int64_t width = round < 2 ? 512 : 1 + static_cast<int64_t>(random() % 16);
         const std::vector<float> logits = run_prompt(executor, golden.tokens, width);
-        CHECK(relative_error(compared_rows(logits, golden), golden.logits) < tolerance(golden));
+        CHECK(error_of(logits, golden) < golden.tolerance);
         if (!positions) CHECK(logits == expected);
       }
     }
