@@ -106,8 +106,4 @@ std::string HwlocTopology::cpu_info(const std::string& key) const {
   return value == nullptr ? "" : value;
 }
 
-int64_t HwlocTopology::memory_bytes() const {
-  return static_cast<int64_t>(hwloc_get_root_obj(state_->topology)->total_memory);
-}
-
 }  // namespace tandem

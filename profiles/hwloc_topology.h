@@ -34,7 +34,6 @@ class HwlocTopology {
   std::vector<CacheLevel> caches(const std::vector<int>& cpus) const;
   /// As the CPU says it ("CPUModel", "CPUVendor", "CPUFamilyNumber", ...), "" where it does not.
   std::string cpu_info(const std::string& key) const;
-  int64_t memory_bytes() const;
 
  private:
   struct State;

@@ -143,11 +143,17 @@ const PlacedMatrix* common_weights(const UnitBench& bench) {
 
 }  // namespace
 
-std::function<int64_t()> streaming(UnitBench& bench) {
+std::function<int64_t()> streaming(UnitBench& bench, double from) {
   const PlacedMatrix* matrix = common_weights(bench);
   const int64_t columns = std::min<int64_t>(1024, matrix->columns);
   const int64_t bytes = columns * row_bytes(matrix->dtype, matrix->k);
-  return [bytes, work = LinearWork{&bench, matrix, 1, columns, true}]() mutable {
+  const auto first = static_cast<int64_t>(from * static_cast<double>(matrix->columns));
+  return [bytes, work = LinearWork{.bench = &bench,
+                                   .weights = matrix,
+                                   .tokens = 1,
+                                   .columns = columns,
+                                   .walks = true,
+                                   .next = first / kColumnAlign * kColumnAlign}]() mutable {
     work();
     return bytes;
   };

@@ -52,31 +52,36 @@ std::future<double> start_working(UnitBench& bench, Work work, double start_s, d
 constexpr double kTogetherSeconds = 8e-3;
 constexpr double kStartUpSeconds = 3e-3;  // a warm-up call and a thread that wakes
 
-/// Paces of all units working at once.
+/// Paces of all units working at once, the i-th at work_of(i).
 std::vector<Pace> work_together(const Benches& benches,
-                                const std::function<Work(UnitBench&)>& work_of) {
+                                const std::function<Work(size_t)>& work_of) {
   std::vector<Pace> paces(benches.size());
   std::vector<std::future<double>> ends;
   const double start_s = steady_now_s() + kStartUpSeconds;
   for (size_t i = 0; i < benches.size(); ++i)
-    ends.push_back(
-        start_working(*benches[i], work_of(*benches[i]), start_s, kTogetherSeconds, paces[i]));
+    ends.push_back(start_working(*benches[i], work_of(i), start_s, kTogetherSeconds, paces[i]));
   for (std::future<double>& end : ends) end.get();
   return paces;
 }
 
-Work computing(UnitBench& bench) {
-  return [&bench] {
-    run_compute(bench);
-    return int64_t{0};
+/// What the units compute.
+std::function<Work(size_t)> computing(const Benches& benches) {
+  return [&benches](size_t i) {
+    return [bench = benches[i]] {
+      run_compute(*bench);
+      return int64_t{0};
+    };
   };
 }
 
 /// Mean over the units of their rate alone over their rate while all compute.
 double compute_slowdown(const Benches& benches) {
   std::vector<Pace> alone;
-  for (UnitBench* bench : benches) alone.push_back(work_together({bench}, computing).front());
-  const std::vector<Pace> together = work_together(benches, computing);
+  for (UnitBench* bench : benches) {
+    const Benches one{bench};
+    alone.push_back(work_together(one, computing(one)).front());
+  }
+  const std::vector<Pace> together = work_together(benches, computing(benches));
   double sum = 0;
   for (size_t i = 0; i < benches.size(); ++i) sum += alone[i].calls_per_s / together[i].calls_per_s;
   return sum / static_cast<double>(benches.size());
@@ -86,7 +91,11 @@ double compute_slowdown(const Benches& benches) {
 /// slower than bare reads.
 double total_stream_rate(const Benches& benches) {
   double total = 0;
-  for (const Pace& pace : work_together(benches, streaming)) total += pace.bytes_per_s;
+  const auto units = static_cast<double>(benches.size());
+  const auto work_of = [&](size_t i) {
+    return streaming(*benches[i], static_cast<double>(i) / units);
+  };
+  for (const Pace& pace : work_together(benches, work_of)) total += pace.bytes_per_s;
   return total;
 }
 

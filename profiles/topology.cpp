@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <sys/utsname.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cctype>
@@ -68,6 +69,12 @@ std::string kernel_release() {
   return uname(&system) == 0 ? system.release : "";
 }
 
+/// Of the whole machine. hwloc adds up the nodes' counts, which move where the memory of a virtual
+/// machine is plugged in as it is used.
+int64_t memory_present() {
+  return static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGESIZE);
+}
+
 }  // namespace
 
 Machine detect_machine() {
@@ -77,7 +84,7 @@ Machine detect_machine() {
   machine.cores = usable_cpus(topology);
   machine.name = fmt::format("{}-{}c", short_cpu_name(topology, machine.cpu), machine.cores.size());
   machine.caches = topology.caches(machine.cores);
-  machine.memory_bytes = topology.memory_bytes();
+  machine.memory_bytes = memory_present();
   if (const auto limit = cgroup_memory_limit())
     machine.memory_bytes = std::min(machine.memory_bytes, *limit);
   machine.isas = runnable_isas();

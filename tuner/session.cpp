@@ -32,16 +32,29 @@ MachineProfile unmeasured_machine() {
 }
 
 void check_is_this_machine(const MachineProfile& profile, const std::string& path) {
-  MachineProfile here = profile;
-  here.machine = detect_machine();
-  // The name is a label that people may change.
-  here.machine.name = profile.machine.name;
-  if (profile_fingerprint(here) == profile_fingerprint(profile)) return;
-  throw Error(
-      fmt::format("{}: measured on another machine ({}, {} cores, Linux {}), this is {}, {} cores, "
-                  "Linux {}: run `tandem profile` again, or --force",
-                  path, profile.machine.cpu, profile.machine.cores.size(), profile.machine.kernel,
-                  here.machine.cpu, here.machine.cores.size(), here.machine.kernel));
+  const Machine here = detect_machine();
+  const auto check = [&](const char* what, const std::string& measured,
+                         const std::string& present) {
+    if (measured == present) return;
+    throw Error(fmt::format(
+        "{}: measured on another machine: {} {}, here {}: run `tandem profile` again, or --force",
+        path, what, measured, present));
+  };
+  const auto caches = [](const Machine& machine) {
+    std::string text;
+    for (const CacheLevel& level : machine.caches)
+      text += fmt::format("{}L{} {} B / {}", text.empty() ? "" : ", ", level.level, level.bytes,
+                          level.sharing_cores);
+    return text;
+  };
+  check("CPU", profile.machine.cpu, here.cpu);
+  check("cores", fmt::format("{}", fmt::join(profile.machine.cores, ",")),
+        fmt::format("{}", fmt::join(here.cores, ",")));
+  check("caches", caches(profile.machine), caches(here));
+  check("memory", std::to_string(profile.machine.memory_bytes), std::to_string(here.memory_bytes));
+  check("instruction sets", profile.machine.isas, here.isas);
+  check("Linux", profile.machine.kernel, here.kernel);
+  check("tandem", profile.tool_version, kToolVersion);
 }
 
 void check_made_for(const Plan& plan, const Session& session, const std::string& path) {

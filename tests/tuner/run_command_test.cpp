@@ -218,7 +218,7 @@ TEST_CASE("A profile that was measured on another machine is refused") {
   machine.machine.cpu = "paper CPU";
   machine.fingerprint = profile_fingerprint(machine);
   write_profile(machine, (folder / "machine.yaml").string());
-  check_refused(folder, kModel + "--token-ids 1", "another machine (paper CPU");
+  check_refused(folder, kModel + "--token-ids 1", "another machine: CPU paper CPU");
 }
 
 }  // namespace
