@@ -92,7 +92,7 @@ std::shared_ptr<const PlacedMatrix> CpuDevice::place(const MatrixSource& source,
   matrix->resident = columns;
   const Range panels = matrix->panels_of(columns);
   matrix->bytes = panels.size() * matrix->panel_bytes;
-  matrix->data = map_memory(matrix->bytes);
+  matrix->data = weights_.take(matrix->bytes);
   const int64_t source_row = row_bytes(source.dtype, source.k);
   team_.for_each(panels.size(), 4, [&](int, Range pieces) {
     for (int64_t i = pieces.begin; i < pieces.end; ++i) {

@@ -8,6 +8,7 @@
 
 #include "kernels/device.h"
 #include "kernels/kernel_set.h"
+#include "kernels/memory.h"
 #include "kernels/team.h"
 
 namespace tandem {
@@ -82,6 +83,7 @@ class CpuDevice : public Device {
 
   const KernelSet& kernels_;
   Team team_;
+  Arena weights_;
   std::array<Activations, 3> prepared_{};
   std::array<std::vector<std::byte>, 3> prepared_memory_;
   std::vector<WorkerScratch> scratch_;

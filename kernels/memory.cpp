@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <sys/mman.h>
 
+#include <algorithm>
+
 #include "kernels/error.h"
 #include "kernels/range.h"
 
@@ -25,6 +27,19 @@ std::shared_ptr<std::byte[]> map_memory(int64_t bytes) {
     madvise(start, size, MADV_HUGEPAGE);  // two cores read 12 % faster than with 4 KiB pages
   }
   return {start, [base, mapped](std::byte*) { munmap(base, mapped); }};
+}
+
+std::shared_ptr<std::byte[]> Arena::take(int64_t bytes) {
+  constexpr int64_t kMappingBytes = int64_t{64} << 20;  // what is not touched takes no memory
+  bytes = round_up(bytes, 64);
+  if (used_ + bytes > size_) {
+    size_ = std::max(bytes, kMappingBytes);
+    mapping_ = map_memory(size_);
+    used_ = 0;
+  }
+  std::byte* piece = mapping_.get() + used_;
+  used_ += bytes;
+  return {mapping_, piece};
 }
 
 }  // namespace tandem

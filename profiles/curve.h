@@ -1,4 +1,4 @@
-// A measured curve: points with spread, interpolated in log size, never extrapolated silently.
+// A measured curve: points with spread, interpolated, never extrapolated silently.
 #pragma once
 
 #include <algorithm>
@@ -31,7 +31,9 @@ struct Curve {
   std::vector<CurvePoint> points;
 
   bool empty() const { return points.empty(); }
-  /// Linear between points in (log x, log y). The curve must not be empty, x > 0.
+  /// Linear between points: time is a start-up plus something per x, which this gets exactly.
+  /// (Linear in the logarithms overestimates it by up to 6 % at points a factor 4 apart.)
+  /// The curve must not be empty, x > 0.
   CurveValue at(double x) const;
 };
 
@@ -47,8 +49,8 @@ inline CurveValue Curve::at(double x) const {
                        [](const CurvePoint& point, double v) { return point.x < v; });
   if (above->x == x) return {above->y.median, above->y.spread, false};
   const CurvePoint& below = *(above - 1);
-  const double share = std::log(x / below.x) / std::log(above->x / below.x);
-  return {below.y.median * std::pow(above->y.median / below.y.median, share),
+  const double share = (x - below.x) / (above->x - below.x);
+  return {below.y.median + share * (above->y.median - below.y.median),
           below.y.spread + share * (above->y.spread - below.y.spread), false};
 }
 

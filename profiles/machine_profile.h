@@ -2,6 +2,7 @@
 // measuring are elsewhere.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -69,10 +70,17 @@ struct Link {
   Figure latency_s;
 };
 
+/// What units streaming weights of one dtype at once reach of the bandwidth that bare reads do.
+struct StreamShare {
+  DType dtype;
+  Figure share;  ///< > 0, mostly below 1: decoding leaves gaps between requests
+};
+
 /// Bandwidth of a memory when this set of units reads it at once.
 struct Contention {
   std::vector<std::string> units;
-  Figure total_per_s;  ///< bytes/s, all together
+  Figure total_per_s;                ///< bytes/s of bare reads, all together
+  std::vector<StreamShare> streams;  ///< of linear kernels, one token
   /// Clock and core sharing: time of compute-bound work of units running at once over alone (1 =
   /// independent).
   Figure compute_slowdown;
@@ -104,6 +112,13 @@ struct Machine {
   int64_t memory_bytes = 0;  ///< the smaller of RAM and the cgroup's limit
   std::string isas;          ///< runnable kernel sets, best first, comma-separated
   std::string kernel;        ///< uname -r
+
+  /// Of the largest cache; 0 where none is known.
+  int64_t last_level_bytes() const {
+    int64_t bytes = 0;
+    for (const CacheLevel& cache : caches) bytes = std::max(bytes, cache.bytes);
+    return bytes;
+  }
 };
 
 struct MachineProfile {

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <map>
 
 #include "profiles/probe.h"
 
@@ -24,7 +23,6 @@ struct CaseState {
 /// Samples taken between two probes of the machine.
 struct Block {
   Probe before, after;
-  std::string state;  ///< "" where the two disagree
 };
 
 double median(std::vector<double> values) { return figure_of(std::move(values)).median; }
@@ -38,7 +36,7 @@ class MeasuringLoop {
     open_block();
     do {
       run_round();
-      name_states();
+      choose_reference();
     } while (!out_of_time() && std::any_of(states_.begin(), states_.end(),
                                            [&](const CaseState& state) { return lacks(state); }));
     return finish();
@@ -55,7 +53,7 @@ class MeasuringLoop {
   std::vector<double> good_samples(const CaseState& state) const {
     std::vector<double> values;
     for (const Sample& sample : state.samples)
-      if (blocks_[sample.block].state == majority_) values.push_back(sample.value);
+      if (in_reference_[sample.block]) values.push_back(sample.value);
     return values;
   }
 
@@ -103,31 +101,36 @@ class MeasuringLoop {
     open_block();
   }
 
-  /// States are told by comparing with the median of all probes so far, so they may change as more
-  /// is known.
-  void name_states() {
-    std::vector<double> rates;
-    for (const Block& block : blocks_) rates.push_back(block.before.dram_read_per_s);
-    const double reference = median(std::move(rates));
-    blocks_.back().after = blocks_.back().before;  // still open and empty
-    for (Block& block : blocks_) {
-      const std::string before = classify(block.before, reference);
-      block.state = classify(block.after, reference) == before ? before : "";
-    }
-    majority_ = majority_state();
+  std::vector<char> blocks_like(const Probe& reference) const {
+    std::vector<char> like;
+    for (const Block& block : blocks_)
+      like.push_back(same_state(block.before, reference) && same_state(block.after, reference));
+    return like;
   }
 
-  /// The state that gives the cases most of the samples they want; the present one where none does.
-  std::string majority_state() const {
-    std::map<std::string, int> votes{{blocks_.back().state, 0}};
+  /// Samples that the cases want and have among these blocks.
+  int votes(const std::vector<char>& blocks) const {
+    int sum = 0;
     for (const CaseState& state : states_) {
-      std::map<std::string, int> samples;
-      for (const Sample& sample : state.samples) ++samples[blocks_[sample.block].state];
-      samples.erase("");
-      for (const auto& [name, count] : samples) votes[name] += std::min(count, options_.samples);
+      int count = 0;
+      for (const Sample& sample : state.samples) count += blocks[sample.block];
+      sum += std::min(count, options_.samples);
     }
-    const auto fewer = [](const auto& a, const auto& b) { return a.second < b.second; };
-    return std::max_element(votes.begin(), votes.end(), fewer)->first;
+    return sum;
+  }
+
+  /// The state that gives the cases most of what they want, of those probed so far; it may change
+  /// as more is known.
+  void choose_reference() {
+    blocks_.back().after = blocks_.back().before;  // still open and empty
+    int most = -1;
+    for (const Block& block : blocks_) {
+      std::vector<char> like = blocks_like(block.before);
+      const int count = votes(like);
+      if (count <= most) continue;
+      most = count;
+      in_reference_ = std::move(like);
+    }
   }
 
   void report(size_t i) const {
@@ -140,7 +143,11 @@ class MeasuringLoop {
   }
 
   Conditions finish() const {
-    Conditions conditions{.state = majority_, .probe = majority_probe()};
+    Conditions conditions;
+    std::vector<double> rates;
+    for (const Block& block : blocks_) rates.push_back(block.before.dram_read_per_s);
+    conditions.probe = reference_probe();
+    conditions.state = classify(conditions.probe, median(std::move(rates)));
     for (size_t i = 0; i < cases_.size(); ++i) {
       std::vector<double> values = good_samples(states_[i]);
       if (values.empty() && !states_[i].samples.empty()) {
@@ -152,13 +159,13 @@ class MeasuringLoop {
     return conditions;
   }
 
-  /// Median of each figure over the blocks of the majority's state.
-  Probe majority_probe() const {
+  /// Median of each figure over the blocks that count.
+  Probe reference_probe() const {
     std::vector<double> handoffs, rates;
-    for (const Block& block : blocks_) {
-      if (block.state != majority_) continue;
-      handoffs.push_back(block.before.handoff_s);
-      rates.push_back(block.before.dram_read_per_s);
+    for (size_t i = 0; i < blocks_.size(); ++i) {
+      if (!in_reference_[i]) continue;
+      handoffs.push_back(blocks_[i].before.handoff_s);
+      rates.push_back(blocks_[i].before.dram_read_per_s);
     }
     return {median(std::move(handoffs)), median(std::move(rates))};
   }
@@ -170,7 +177,7 @@ class MeasuringLoop {
   int round_ = 0;
   std::vector<CaseState> states_;
   std::vector<Block> blocks_;
-  std::string majority_;
+  std::vector<char> in_reference_;  ///< [block] both its probes say the state that counts
 };
 
 }  // namespace

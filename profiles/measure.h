@@ -38,9 +38,9 @@ struct MeasureOptions {
 /// 1996, type 7).
 Figure figure_of(std::vector<double> samples);
 
-/// Runs the cases round after round until each has enough samples in the state that most were taken
-/// in, or the time is up. Samples whose probes say another state, or two different ones, count only
-/// where a case has no others.
+/// Runs the cases round after round until each has enough samples in the state (see same_state())
+/// that most were taken in, or the time is up. Samples with a probe of another state before or
+/// after them count only where a case has no others.
 Conditions measure(std::span<const Case> cases, const MeasureOptions& options);
 
 }  // namespace tandem

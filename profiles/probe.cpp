@@ -31,7 +31,7 @@ Grid all_points(bool quick) {
             .head_dims = {64, 128},
             .groups = {1, 4, 8},
             .max_flops = int64_t{1} << 30};
-  return {.tokens = {1, 2, 4, 8, 16, 64, 512},
+  return {.tokens = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512},
           .dram_columns = {16, 64, 256, 1024, 4096, 16384, 65536},
           .cache_columns = {16, 64, 256, 1024, 4096},
           .attention_tokens = {1, 4, 16, 64, 512},
@@ -131,6 +131,7 @@ void round_figures(MachineProfile& profile) {
   for (Link& link : profile.links) round_figure(link.latency_s);
   for (Contention& set : profile.contention) {
     round_figure(set.total_per_s);
+    for (StreamShare& stream : set.streams) round_figure(stream.share);
     round_figure(set.compute_slowdown);
   }
   Probe& probe = profile.conditions.probe;
@@ -159,7 +160,7 @@ MachineProfile profile_machine(const Machine& machine, const std::vector<Unit>& 
   std::map<std::string, SharedMemory> memories;
   const auto benches = open_benches(machine, profile, dtypes_of(options), memories);
   const std::vector<Case> cases = cases_of(benches, grid_for(options), profile);
-  StateProbe probe(machine.cores);
+  StateProbe probe(machine);
   profile.conditions =
       measure(cases, {.limit_s = std::max(0.0, limit_s - (steady_now_s() - start_s)),
                       .samples = options.quick ? 7 : 15,

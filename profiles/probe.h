@@ -27,11 +27,16 @@ MachineProfile profile_machine(const Machine& machine, const std::vector<Unit>& 
 /// Opens the device of a unit.
 std::unique_ptr<Device> open_device(const Unit& unit, bool yield = false);
 
+/// Memory to walk over so that reads come from DRAM: eight times the last-level cache, which keeps
+/// up to a third of what is three times its size (not every cache replaces what is oldest). Less
+/// where the machine is small.
+int64_t beyond_cache_bytes(const Machine& machine);
+
 /// The state probe, before and after every measurement: hand-off between the first two cores and a
-/// 20 ms read of memory by all of `cores`.
+/// 20 ms read of memory by all cores.
 class StateProbe {
  public:
-  explicit StateProbe(const std::vector<int>& cores);
+  explicit StateProbe(const Machine& machine);
   ~StateProbe();
   Probe measure();
 
@@ -39,6 +44,9 @@ class StateProbe {
   struct State;
   std::unique_ptr<State> state_;
 };
+/// Whether a machine that was probed is in the state of the reference: the same kind of hand-off,
+/// and DRAM within 10 %. Figures of one state may be compared.
+bool same_state(const Probe& probe, const Probe& reference);
 /// "near", "far" (hand-off over 200 ns) or "stolen" (bandwidth under 60 % of the reference).
 std::string classify(const Probe& probe, double reference_dram_per_s);
 

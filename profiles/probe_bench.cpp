@@ -49,12 +49,6 @@ void fill_rows(DType dtype, int64_t k, int64_t rows, std::byte* out) {
     std::memcpy(out + at, out, static_cast<size_t>(std::min(distinct, rows * stride - at)));
 }
 
-int64_t last_level_bytes(const Machine& machine) {
-  int64_t bytes = 1 << 20;
-  for (const CacheLevel& cache : machine.caches) bytes = std::max(bytes, cache.bytes);
-  return bytes;
-}
-
 /// What a unit can keep in its last-level cache when every core that shares it does the same.
 int64_t cache_share(const Machine& machine, const Unit& unit) {
   CacheLevel last{.level = 0, .bytes = 1 << 20, .sharing_cores = 1};
@@ -119,6 +113,11 @@ std::unique_ptr<UnitBench> open_bench(const Machine& machine, UnitProfile& profi
 
 }  // namespace
 
+int64_t beyond_cache_bytes(const Machine& machine) {
+  const int64_t wanted = std::max<int64_t>(8 * machine.last_level_bytes(), 64 << 20);
+  return std::min(wanted, machine.memory_bytes / 32) / 4096 * 4096;
+}
+
 double UnitBench::time(const std::function<void()>& warm_up, const std::function<void()>& work,
                        int repetitions) {
   const auto job = [&] {
@@ -144,9 +143,7 @@ double UnitBench::time_cold(const std::function<void()>& work, int repetitions) 
 std::vector<std::unique_ptr<UnitBench>> open_benches(
     const Machine& machine, MachineProfile& profile, const std::vector<DType>& dtypes,
     std::map<std::string, SharedMemory>& memories) {
-  // Three times the cache: what a case used is gone before it is used again.
-  const int64_t wanted = std::max<int64_t>(3 * last_level_bytes(machine), 64 << 20);
-  const int64_t bytes = std::min(wanted, machine.memory_bytes / 32) / 4096 * 4096;
+  const int64_t bytes = beyond_cache_bytes(machine);
   std::vector<std::unique_ptr<UnitBench>> benches;
   for (UnitProfile& unit : profile.units) {
     benches.push_back(open_bench(machine, unit, shares_core(unit.unit, profile), bytes));

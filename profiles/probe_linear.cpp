@@ -143,8 +143,8 @@ const PlacedMatrix* common_weights(const UnitBench& bench) {
 
 }  // namespace
 
-std::function<int64_t()> streaming(UnitBench& bench, double from) {
-  const PlacedMatrix* matrix = common_weights(bench);
+std::function<int64_t()> streaming(UnitBench& bench, DType dtype, double from) {
+  const PlacedMatrix* matrix = bench.memory->weights.at(dtype).get();
   const int64_t columns = std::min<int64_t>(1024, matrix->columns);
   const int64_t bytes = columns * row_bytes(matrix->dtype, matrix->k);
   const auto first = static_cast<int64_t>(from * static_cast<double>(matrix->columns));

@@ -1,4 +1,7 @@
 // Probes of units together: hand-offs, shared bandwidth, and what computing at once costs.
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <functional>
 #include <set>
 #include <utility>
@@ -49,17 +52,16 @@ std::future<double> start_working(UnitBench& bench, Work work, double start_s, d
   });
 }
 
-constexpr double kTogetherSeconds = 8e-3;
 constexpr double kStartUpSeconds = 3e-3;  // a warm-up call and a thread that wakes
 
-/// Paces of all units working at once, the i-th at work_of(i).
-std::vector<Pace> work_together(const Benches& benches,
+/// Paces of all units working at once for `seconds`, the i-th at work_of(i).
+std::vector<Pace> work_together(const Benches& benches, double seconds,
                                 const std::function<Work(size_t)>& work_of) {
   std::vector<Pace> paces(benches.size());
   std::vector<std::future<double>> ends;
   const double start_s = steady_now_s() + kStartUpSeconds;
   for (size_t i = 0; i < benches.size(); ++i)
-    ends.push_back(start_working(*benches[i], work_of(i), start_s, kTogetherSeconds, paces[i]));
+    ends.push_back(start_working(*benches[i], work_of(i), start_s, seconds, paces[i]));
   for (std::future<double>& end : ends) end.get();
   return paces;
 }
@@ -74,37 +76,55 @@ std::function<Work(size_t)> computing(const Benches& benches) {
   };
 }
 
-/// Mean over the units of their rate alone over their rate while all compute.
+/// Mean over the units of their rate alone over their rate while all compute. Each rate is the best
+/// of some windows, alone and together in turn: what a core loses to its host is no slowdown.
 double compute_slowdown(const Benches& benches) {
-  std::vector<Pace> alone;
-  for (UnitBench* bench : benches) {
-    const Benches one{bench};
-    alone.push_back(work_together(one, computing(one)).front());
+  constexpr int kWindows = 3;
+  constexpr double kWindowSeconds = 2e-3;
+  std::vector<double> alone(benches.size()), together(benches.size());
+  for (int window = 0; window < kWindows; ++window) {
+    for (size_t i = 0; i < benches.size(); ++i) {
+      const Benches one{benches[i]};
+      const Pace pace = work_together(one, kWindowSeconds, computing(one)).front();
+      alone[i] = std::max(alone[i], pace.calls_per_s);
+    }
+    const std::vector<Pace> paces = work_together(benches, kWindowSeconds, computing(benches));
+    for (size_t i = 0; i < benches.size(); ++i)
+      together[i] = std::max(together[i], paces[i].calls_per_s);
   }
-  const std::vector<Pace> together = work_together(benches, computing(benches));
   double sum = 0;
-  for (size_t i = 0; i < benches.size(); ++i) sum += alone[i].calls_per_s / together[i].calls_per_s;
+  for (size_t i = 0; i < benches.size(); ++i) sum += alone[i] / together[i];
   return sum / static_cast<double>(benches.size());
 }
 
-/// Bytes/s of all units streaming weights through a linear kernel at once: what steps do, and
-/// slower than bare reads.
-double total_stream_rate(const Benches& benches) {
-  double total = 0;
+constexpr double kStreamSeconds = 8e-3;
+constexpr double kReadSeconds = 5e-3;
+
+/// Bytes/s of bare reads of all units at once. Units that share a core take turns on it: they read
+/// like one of them.
+double total_read_rate(const Benches& benches) {
+  std::vector<ReadRegion*> regions;
+  double sum = 0;
+  for (UnitBench* bench : benches) {
+    for (ReadRegion& region : bench->dram) regions.push_back(&region);
+    if (!independent(benches)) sum += read_rate(bench->dram, kReadSeconds);
+  }
+  return independent(benches) ? read_rate(regions, kReadSeconds)
+                              : sum / static_cast<double>(benches.size());
+}
+
+/// What all units streaming weights through a linear kernel at once reach of what bare reads do
+/// right before. The ratio stays where the memory's speed drifts.
+double stream_share(const Benches& benches, DType dtype) {
+  const double bare_per_s = total_read_rate(benches);
   const auto units = static_cast<double>(benches.size());
+  double total_per_s = 0;
   const auto work_of = [&](size_t i) {
-    return streaming(*benches[i], static_cast<double>(i) / units);
+    return streaming(*benches[i], dtype, static_cast<double>(i) / units);
   };
-  for (const Pace& pace : work_together(benches, work_of)) total += pace.bytes_per_s;
-  return total;
-}
-
-/// Units that share a core take turns on it: they read like one of them and compute at half the
-/// speed.
-double mean_read_rate_in_turns(const Benches& benches) {
-  double sum = 0;
-  for (UnitBench* bench : benches) sum += read_rate(bench->dram, 5e-3);
-  return sum / static_cast<double>(benches.size());
+  for (const Pace& pace : work_together(benches, kStreamSeconds, work_of))
+    total_per_s += pace.bytes_per_s;
+  return total_per_s / bare_per_s;
 }
 
 /// Every pair, and all where there are more than two.
@@ -124,18 +144,25 @@ void add_contention_cases(const Benches& set, Contention& contention, std::vecto
   const bool apart = independent(set);
   std::string names;
   for (const UnitBench* bench : set) names += (names.empty() ? "" : "+") + unit_of(bench).name;
-  cases.push_back(
-      {.what = names + " memory read",
-       .run = [set, apart](
-                  int) { return apart ? total_stream_rate(set) : mean_read_rate_in_turns(set); },
-       .figure = &contention.total_per_s,
-       .repeats = false});
+  cases.push_back({.what = names + " memory read",
+                   .run = [set](int) { return total_read_rate(set); },
+                   .figure = &contention.total_per_s,
+                   .repeats = false});
+  // Units that share a core compute at half the speed, and their streams find no gaps to fill.
   cases.push_back(
       {.what = names + " compute",
        .run = [set, apart](
                   int) { return apart ? compute_slowdown(set) : static_cast<double>(set.size()); },
        .figure = &contention.compute_slowdown,
        .repeats = false});
+  if (!apart) return;
+  for (const auto& [dtype, weights] : set.front()->memory->weights)
+    contention.streams.push_back({dtype, {}});
+  for (StreamShare& stream : contention.streams)
+    cases.push_back({.what = fmt::format("{} streams {}", names, name(stream.dtype)),
+                     .run = [set, dtype = stream.dtype](int) { return stream_share(set, dtype); },
+                     .figure = &stream.share,
+                     .repeats = false});
 }
 
 void add_link_case(Link& link, int from, int to, std::vector<Case>& cases) {

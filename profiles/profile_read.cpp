@@ -154,12 +154,16 @@ std::vector<Contention> read_contention(const CheckedYaml& node,
                                         const std::vector<UnitProfile>& units) {
   std::vector<Contention> sets;
   for (const CheckedYaml& item : node.items()) {
-    item.allow_keys({"units", "total_per_s", "compute_slowdown"});
+    item.allow_keys({"units", "total_per_s", "streams", "compute_slowdown"});
     Contention set;
     for (const CheckedYaml& name : item.at("units").items())
       set.units.push_back(read_unit_name(name, units));
     if (set.units.size() < 2) item.at("units").fail("contention is between at least two units");
     set.total_per_s = read_figure(item.at("total_per_s"));
+    for (const CheckedYaml& stream : item.at("streams").items()) {
+      stream.allow_keys({"dtype", "share"});
+      set.streams.push_back({read_dtype(stream.at("dtype")), read_figure(stream.at("share"))});
+    }
     set.compute_slowdown = read_figure(item.at("compute_slowdown"));
     sets.push_back(std::move(set));
   }

@@ -103,8 +103,13 @@ std::string contention_text(const std::vector<Contention>& sets) {
   for (const Contention& set : sets) {
     std::string names;
     for (const std::string& unit : set.units) names += (names.empty() ? "" : ", ") + quoted(unit);
-    text += fmt::format("  - {{units: [{}], total_per_s: {}, compute_slowdown: {}}}\n", names,
-                        figure_text(set.total_per_s), figure_text(set.compute_slowdown));
+    std::string streams;
+    for (const StreamShare& stream : set.streams)
+      streams += fmt::format("{}{{dtype: {}, share: {}}}", streams.empty() ? "" : ", ",
+                             name(stream.dtype), figure_text(stream.share));
+    text += fmt::format(
+        "  - {{units: [{}], total_per_s: {}, streams: [{}], compute_slowdown: {}}}\n", names,
+        figure_text(set.total_per_s), streams, figure_text(set.compute_slowdown));
   }
   return text;
 }

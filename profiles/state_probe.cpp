@@ -1,4 +1,6 @@
 // The probe that tells in which state a (virtual) machine is.
+#include <cmath>
+
 #include "profiles/handoff.h"
 #include "profiles/measure.h"
 #include "profiles/probe.h"
@@ -10,8 +12,7 @@ namespace {
 constexpr double kReadSeconds = 20e-3;
 constexpr double kFarHandoffSeconds = 200e-9;
 constexpr double kStolenShare = 0.6;
-/// Three times the last-level cache slice of most processors, so that reads come from memory.
-constexpr int64_t kReadBytes = 96 << 20;
+constexpr double kSameDram = 0.1;
 
 }  // namespace
 
@@ -20,8 +21,9 @@ struct StateProbe::State {
   std::vector<ReadRegion> regions;
 };
 
-StateProbe::StateProbe(const std::vector<int>& cores)
-    : state_(std::make_unique<State>(cores, make_read_regions(cores, "", kReadBytes))) {}
+StateProbe::StateProbe(const Machine& machine)
+    : state_(std::make_unique<State>(
+          machine.cores, make_read_regions(machine.cores, "", beyond_cache_bytes(machine)))) {}
 
 StateProbe::~StateProbe() = default;
 
@@ -35,6 +37,12 @@ Probe StateProbe::measure() {
   }
   probe.dram_read_per_s = read_rate(state_->regions, kReadSeconds);
   return probe;
+}
+
+bool same_state(const Probe& probe, const Probe& reference) {
+  const auto far = [](const Probe& p) { return p.handoff_s > kFarHandoffSeconds; };
+  return far(probe) == far(reference) &&
+         std::abs(probe.dram_read_per_s / reference.dram_read_per_s - 1) <= kSameDram;
 }
 
 std::string classify(const Probe& probe, double reference_dram_per_s) {

@@ -97,11 +97,13 @@ TaskCost CostModel::cost(const Task& task) const {
 /// Matrices of one dtype are one kernel over their bytes: a stage forks and joins once.
 TaskCost CostModel::linear(const UnitCost& unit, const Task& task) const {
   CostSum sum;
+  double drawn_bytes = 0;
   for (int i = 0; i < task.num_matrices; ++i) {
     const double bytes = bytes_of_new_dtype(task, i);
     if (bytes == 0) continue;
     const MatrixWork& work = task.matrices[static_cast<size_t>(i)];
     const DTypeCost& dtype = unit.dtypes[static_cast<size_t>(work.dtype)];
+    drawn_bytes += bytes * dtype.draw;
     if (dtype.prepare) sum.add(dtype.prepare->at(static_cast<double>(task.tokens * work.k)));
     CurveValue value = dtype.linear.empty()
                            ? roofline(unit, bytes)
@@ -109,7 +111,7 @@ TaskCost CostModel::linear(const UnitCost& unit, const Task& task) const {
     value.extrapolated = value.extrapolated || !dtype.measured;
     sum.add(value);
   }
-  return unit.resident ? sum.without_demand() : sum.with_demand(task.bytes, *unit.profile);
+  return unit.resident ? sum.without_demand() : sum.with_demand(drawn_bytes, *unit.profile);
 }
 
 TaskCost CostModel::attention(const UnitCost& unit, const Task& task) const {

@@ -14,9 +14,10 @@
 namespace tandem {
 
 struct TaskCost {
-  double seconds = 0;         ///< alone on its unit
-  double spread = 0;          ///< relative interquartile range of the figures behind it
-  double memory_bytes = 0;    ///< demand on the unit's memory over `seconds`; 0 = cache-resident
+  double seconds = 0;       ///< alone on its unit
+  double spread = 0;        ///< relative interquartile range of the figures behind it
+  double memory_bytes = 0;  ///< demand on the unit's memory over `seconds`, in bytes of bare reads;
+                            ///< 0 = cache-resident
   bool extrapolated = false;  ///< outside what was measured
 };
 
@@ -54,6 +55,7 @@ class CostModel {
     CurveFamily linear;              ///< axis tokens
     const Curve* prepare = nullptr;  ///< null = not measured
     bool measured = false;           ///< false: the curves are those of the nearest dtype, if any
+    double draw = 1;  ///< bytes of bare reads that a byte of this dtype takes the place of
   };
   struct UnitCost {
     const UnitProfile* profile = nullptr;
@@ -74,6 +76,7 @@ class CostModel {
   void find_links(const MachineProfile& machine, const Plan& plan);
   void find_contention(const MachineProfile& machine, const Plan& plan);
   void find_linear(UnitCost& unit);
+  void find_draws(const MachineProfile& machine);
   void find_attention(UnitCost& unit, DType kv_dtype);
   void find_unmeasured(const ModelSpec& model);
 

@@ -22,13 +22,6 @@ double bytes_per_element(DType dtype) {
   return static_cast<double>(info(dtype).block_bytes) / static_cast<double>(info(dtype).block_size);
 }
 
-int64_t last_level_cache_bytes(const Machine& machine) {
-  const auto last =
-      std::max_element(machine.caches.begin(), machine.caches.end(),
-                       [](const CacheLevel& a, const CacheLevel& b) { return a.level < b.level; });
-  return last == machine.caches.end() ? 0 : last->bytes;
-}
-
 /// The decode step that the plan was made for, moved to where the first phase reaches.
 Step workload_step(const Plan& plan) {
   const Phase& phase = plan.phases.front();
@@ -59,6 +52,7 @@ CostModel::CostModel(const ModelSpec& model, const MachineProfile& machine, cons
     find_linear(unit);
     find_attention(unit, plan.kv_dtype);
   }
+  find_draws(machine);
   find_unmeasured(model);
 }
 
@@ -91,8 +85,7 @@ void CostModel::find_residents(const MachineProfile& machine, const ModelSpec& m
   for (const Task& task : lower(model, plan, workload_step(plan)).tasks)
     if (task.num_matrices > 0 || task.stage == Stage::kAttention)
       bytes_of_memory[static_cast<size_t>(memory_of(task.unit))] += task.bytes;
-  const double limit =
-      kResidentShare * static_cast<double>(last_level_cache_bytes(machine.machine));
+  const double limit = kResidentShare * static_cast<double>(machine.machine.last_level_bytes());
   for (UnitCost& unit : units_)
     unit.resident = bytes_of_memory[static_cast<size_t>(unit.memory)] < limit;
 }
@@ -155,6 +148,21 @@ void CostModel::find_linear(UnitCost& unit) {
     const std::vector<PrepareCurve>& prepares = unit.profile->prepare;
     const auto prepare = std::min_element(prepares.begin(), prepares.end(), nearer);
     if (prepare != prepares.end()) cost.prepare = &prepare->seconds;
+  }
+}
+
+/// From the largest set that a unit is in: where most units read, memory binds most.
+void CostModel::find_draws(const MachineProfile& machine) {
+  for (UnitCost& unit : units_) {
+    const Contention* largest = nullptr;
+    for (const Contention& set : machine.contention)
+      if (std::find(set.units.begin(), set.units.end(), unit.profile->unit.name) !=
+              set.units.end() &&
+          (largest == nullptr || set.units.size() > largest->units.size()))
+        largest = &set;
+    if (largest == nullptr) continue;
+    for (const StreamShare& stream : largest->streams)
+      unit.dtypes[static_cast<size_t>(stream.dtype)].draw = 1 / stream.share.median;
   }
 }
 

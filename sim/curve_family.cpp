@@ -1,7 +1,6 @@
 #include "sim/curve_family.h"
 
 #include <algorithm>
-#include <cmath>
 
 namespace tandem {
 
@@ -22,8 +21,8 @@ CurveValue CurveFamily::at(double axis, double x) const {
   }
   const Member& below = *std::prev(above);
   const CurveValue low = below.curve->at(x);
-  const double weight = std::log(axis / below.axis) / std::log(above->axis / below.axis);
-  return {.y = low.y * std::pow(high.y / low.y, weight),
+  const double weight = (axis - below.axis) / (above->axis - below.axis);
+  return {.y = low.y + weight * (high.y - low.y),
           .spread = low.spread + weight * (high.spread - low.spread),
           .extrapolated = low.extrapolated || high.extrapolated};
 }

@@ -15,7 +15,7 @@ class CurveFamily {
   void add(double axis, const Curve& curve) { members_.push_back({axis, &curve}); }
   bool empty() const { return members_.empty(); }
 
-  /// Linear in log axis between two curves read at x. Below the first curve its value stays, above
+  /// Linear between two curves read at x. Below the first curve its value stays, above
   /// the last it goes on in proportion to the axis; both count as extrapolated. The family must not
   /// be empty.
   CurveValue at(double axis, double x) const;

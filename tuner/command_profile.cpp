@@ -81,10 +81,15 @@ Json profile_json(const MachineProfile& profile, const std::string& path) {
   for (const UnitProfile& unit : profile.units) units.push_back(unit_json(unit));
   for (const Link& link : profile.links)
     links.push_back({{"from", link.from}, {"to", link.to}, {"latency_s", to_json(link.latency_s)}});
-  for (const Contention& c : profile.contention)
+  for (const Contention& c : profile.contention) {
+    Json streams = Json::object();
+    for (const StreamShare& stream : c.streams)
+      streams[std::string(name(stream.dtype))] = to_json(stream.share);
     contention.push_back({{"units", c.units},
                           {"total_per_s", to_json(c.total_per_s)},
+                          {"stream_shares", std::move(streams)},
                           {"compute_slowdown", to_json(c.compute_slowdown)}});
+  }
   return {{"file", path},
           {"machine", profile.machine.name},
           {"fingerprint", profile.fingerprint},
@@ -126,10 +131,16 @@ void print_pairs(const MachineProfile& profile) {
     links.add({link.from + " -> " + link.to,
                with_spread(format_seconds(link.latency_s.median), link.latency_s.spread)});
   if (!links.empty()) fmt::print("\n{}", links.text());
-  Table contention({"at once", "DRAM read together", "compute slowdown"});
-  for (const Contention& c : profile.contention)
-    contention.add({fmt::format("{}", fmt::join(c.units, " + ")), bandwidth(c.total_per_s),
+  Table contention(
+      {"at once", "DRAM read together", "share of it that decoding reads", "compute slowdown"});
+  for (const Contention& c : profile.contention) {
+    std::string streams;
+    for (const StreamShare& stream : c.streams)
+      streams += fmt::format("{}{} {:.0f} %", streams.empty() ? "" : ", ", name(stream.dtype),
+                             100 * stream.share.median);
+    contention.add({fmt::format("{}", fmt::join(c.units, " + ")), bandwidth(c.total_per_s), streams,
                     fmt::format("{:.2f}x", c.compute_slowdown.median)});
+  }
   if (!contention.empty()) fmt::print("\n{}", contention.text());
 }
 

@@ -105,14 +105,13 @@ double TrialRuns::spread() const {
 }
 
 StateGate::StateGate(const MachineProfile& profile)
-    : probe_(profile.machine.cores), expected_(profile.conditions) {}
+    : probe_(profile.machine), expected_(profile.conditions) {}
 
 bool StateGate::matches() {
-  const double reference = expected_.probe.dram_read_per_s;
-  if (reference <= 0) return true;
+  if (expected_.probe.dram_read_per_s <= 0) return true;
   const Probe now = probe_.measure();
-  state_ = classify(now, reference);
-  return state_ == expected_.state && std::abs(now.dram_read_per_s / reference - 1) <= 0.1;
+  state_ = classify(now, expected_.probe.dram_read_per_s);
+  return same_state(now, expected_.probe);
 }
 
 std::vector<TrialRuns> run_trials(Executor& executor, const ModelSpec& model,

@@ -6,8 +6,8 @@ using namespace tandem;
 
 namespace {
 
-/// y = x up to 100, then y = x^2 / 100.
-const Curve kBent{{{1, {1, 0.0}}, {100, {100, 0.2}}, {10000, {1e6, 0.4}}}};
+/// y = x up to 101, then y = 10 x - 909.
+const Curve kBent{{{1, {1, 0.0}}, {101, {101, 0.2}}, {1101, {10101, 0.4}}}};
 
 }  // namespace
 
@@ -20,13 +20,11 @@ TEST_CASE("a curve goes through its points") {
   }
 }
 
-TEST_CASE("between points a curve is a power law and its spread is mixed") {
-  // log 10 lies half-way between log 1 and log 100: sqrt(1 * 100) = 10, spread (0 + 0.2) / 2.
-  CHECK(kBent.at(10).y == doctest::Approx(10));
-  CHECK(kBent.at(10).spread == doctest::Approx(0.1));
-  // Half-way between 100 and 10000: sqrt(1e2 * 1e6) = 1e4.
-  CHECK(kBent.at(1000).y == doctest::Approx(1e4));
-  CHECK_FALSE(kBent.at(1000).extrapolated);
+TEST_CASE("between points a curve is a line and its spread is mixed") {
+  CHECK(kBent.at(51).y == doctest::Approx(51));
+  CHECK(kBent.at(51).spread == doctest::Approx(0.1));
+  CHECK(kBent.at(601).y == doctest::Approx(5101));
+  CHECK_FALSE(kBent.at(601).extrapolated);
 }
 
 TEST_CASE("below its first point a curve stays constant and says that it was not measured") {
@@ -36,8 +34,8 @@ TEST_CASE("below its first point a curve stays constant and says that it was not
 }
 
 TEST_CASE("above its last point a curve goes on in proportion and says that it was not measured") {
-  const CurveValue value = kBent.at(20000);
-  CHECK(value.y == doctest::Approx(2e6));  // 1e6 * 20000 / 10000
+  const CurveValue value = kBent.at(2202);
+  CHECK(value.y == doctest::Approx(20202));  // 10101 * 2202 / 1101
   CHECK(value.spread == 0.4);
   CHECK(value.extrapolated);
 }

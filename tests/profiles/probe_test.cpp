@@ -71,6 +71,7 @@ TEST_CASE("this machine can be profiled, and its profile written and read") {
   REQUIRE(profile.contention.size() == 1);
   check_figure(profile.contention[0].total_per_s);
   check_figure(profile.contention[0].compute_slowdown);
+  for (const StreamShare& stream : profile.contention[0].streams) check_figure(stream.share);
   CHECK(profile.fingerprint == profile_fingerprint(profile));
   const std::string path =
       std::filesystem::temp_directory_path() / ("tandem_probe_" + std::to_string(getpid()));

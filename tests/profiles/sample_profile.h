@@ -36,7 +36,8 @@ inline MachineProfile sample_profile() {
   profile.units[1].unit.cores = {1};
   profile.units[1].dram_read_per_s = {30e9, 0.02};
   profile.links = {{"cpu0", "cpu1", {100e-9, 0.1}}, {"cpu1", "cpu0", {110e-9, 0.1}}};
-  profile.contention = {{{"cpu0", "cpu1"}, {50e9, 0.01}, {1.25, 0.02}}};
+  profile.contention = {
+      {{"cpu0", "cpu1"}, {50e9, 0.01}, {{DType::kQ8_0, {0.95, 0.01}}}, {1.25, 0.02}}};
   return profile;
 }
 

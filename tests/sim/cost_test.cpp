@@ -69,7 +69,7 @@ TEST_CASE("tokens between those measured are interpolated, beyond them extrapola
     return cost_on(unit, linear_task({{DType::kF32, 1, 1}}, tokens)).seconds;
   };
   CHECK(seconds(1) == Approx(4));    // 4 bytes
-  CHECK(seconds(4) == Approx(8));    // halfway in log tokens: twice as long
+  CHECK(seconds(6) == Approx(8));    // a third of the way from 4 to 16
   CHECK(seconds(32) == Approx(32));  // twice those of 16
   CHECK(cost_on(unit, linear_task({{DType::kF32, 1, 1}}, 32)).extrapolated);
 }
@@ -178,21 +178,32 @@ TEST_CASE("a link that was not measured costs what its opposite does, or the slo
 
 TEST_CASE("capacity is measured for the set, or bounded by a larger set and by the units alone") {
   MachineProfile machine = machine_of({reader("a", 10), reader("b", 8), reader("c", 3)});
-  machine.contention = {{{"a", "b"}, {12, 0}, {1.5, 0}}, {{"a", "b", "c"}, {14, 0}, {1.2, 0}}};
+  machine.contention = {{{"a", "b"}, {12, 0}, {}, {1.5, 0}},
+                        {{"a", "b", "c"}, {14, 0}, {}, {1.2, 0}}};
   const CostModel cost = three_unit_cost(machine);
   CHECK(cost.capacity_per_s(0b001) == 10);  // one unit draws what it draws alone
   CHECK(cost.capacity_per_s(0b011) == 12);
   CHECK(cost.capacity_per_s(0b111) == 14);
   CHECK(cost.capacity_per_s(0b101) == 13);  // 10 + 3 is less than the 14 of all
-  machine.contention = {{{"a", "b"}, {7, 0}, {1, 0}}};
+  machine.contention = {{{"a", "b"}, {7, 0}, {}, {1, 0}}};
   const CostModel slow = three_unit_cost(machine);
   CHECK(slow.capacity_per_s(0b011) == 10);  // two units are not slower than one
   CHECK(slow.capacity_per_s(0b111) == 21);  // not measured: the sum
 }
 
+TEST_CASE("a dtype whose streams leave gaps draws more of a shared memory than its bytes") {
+  MachineProfile machine = machine_of({reader("a", 1e6), reader("b", 8), reader("c", 3)});
+  machine.contention = {{{"a", "b"}, {12, 0}, {{DType::kF32, {0.5, 0}}}, {1, 0}},
+                        {{"a", "b", "c"}, {14, 0}, {{DType::kF32, {0.8, 0}}}, {1, 0}}};
+  machine.units[0].linear = {{DType::kF32, 1, proportional(1), {}}};
+  // 32 x 32 floats; of the sets the largest says what they draw.
+  CHECK(three_unit_cost(machine).cost(linear_task({{DType::kF32, 32, 32}})).memory_bytes ==
+        Approx(4096 / 0.8));
+}
+
 TEST_CASE("clocks are shared as measured for the set, or for the worst set within it") {
   MachineProfile machine = machine_of({reader("a", 10), reader("b", 8), reader("c", 3)});
-  machine.contention = {{{"a", "b"}, {12, 0}, {1.5, 0}}, {{"b", "c"}, {12, 0}, {1.2, 0}}};
+  machine.contention = {{{"a", "b"}, {12, 0}, {}, {1.5, 0}}, {{"b", "c"}, {12, 0}, {}, {1.2, 0}}};
   const CostModel cost = three_unit_cost(machine);
   CHECK(cost.compute_slowdown(0b011) == 1.5);
   CHECK(cost.compute_slowdown(0b111) == 1.5);

@@ -27,7 +27,7 @@ std::vector<double> rates(const MachineProfile& machine, std::vector<double> dem
 
 MachineProfile three_units(double total_per_s, double slowdown = 1) {
   MachineProfile machine = machine_of({reader("a", 10), reader("b", 10), reader("c", 10)});
-  machine.contention = {{{"a", "b", "c"}, {total_per_s, 0}, {slowdown, 0}}};
+  machine.contention = {{{"a", "b", "c"}, {total_per_s, 0}, {}, {slowdown, 0}}};
   return machine;
 }
 

@@ -33,7 +33,7 @@ TaskGraph graph_of(std::vector<Task> tasks) {
 /// Two units that read 4 floats (16 bytes) a second each, `total` bytes/s together.
 MachineProfile two_readers(double total_per_s, double slowdown = 1, double spread = 0) {
   MachineProfile machine = machine_of({reader("cpu0", 16, spread), reader("cpu1", 16, spread)});
-  machine.contention = {{{"cpu0", "cpu1"}, {total_per_s, 0}, {slowdown, 0}}};
+  machine.contention = {{{"cpu0", "cpu1"}, {total_per_s, 0}, {}, {slowdown, 0}}};
   return machine;
 }
 
@@ -144,7 +144,7 @@ TEST_CASE("two even units take half, and one hand-off per exchange") {
 TEST_CASE("two even units of a busy memory take what the memory takes") {
   const ModelSpec model = small_model();
   MachineProfile machine = machine_of({reader("cpu0", 1e6), reader("cpu1", 1e6)});
-  machine.contention = {{{"cpu0", "cpu1"}, {1.5e6, 0}, {1, 0}}};
+  machine.contention = {{{"cpu0", "cpu1"}, {1.5e6, 0}, {}, {1, 0}}};
   const Plan plan = two_unit_plan(model);
   const CostModel cost(model, machine, plan);
   CHECK(simulate(lower(model, plan, Step{}), cost).makespan_s == Approx(0.000256 + 0.335872 / 1.5));

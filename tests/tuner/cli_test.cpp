@@ -32,7 +32,7 @@ struct Workplace {
     machine.machine.kernel = "6.0";
     machine.conditions = {.state = "near", .probe = {1e-7, 2e10}, .measured_outside = 0};
     machine.links = {{"cpu0", "cpu1", {1e-7, 0}}, {"cpu1", "cpu0", {1e-7, 0}}};
-    machine.contention = {{{"cpu0", "cpu1"}, {2e10, 0}, {1, 0}}};
+    machine.contention = {{{"cpu0", "cpu1"}, {2e10, 0}, {}, {1, 0}}};
     machine.fingerprint = profile_fingerprint(machine);
     write_profile(machine, (folder / "machine.yaml").string());
   }

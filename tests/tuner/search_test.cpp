@@ -75,7 +75,7 @@ double fastest_by_trying_all(const ModelSpec& model, const MachineProfile& machi
 MachineProfile crowded_machine() {
   MachineProfile machine =
       tiny_machine({{"a", 8e9, 5e9, "dram", 3e-7}, {"b", 5e9, 3e9, "dram", 2e-7}}, 1e-7);
-  machine.contention.push_back({{"a", "b"}, {9e9, 0.01}, {1.05, 0}});
+  machine.contention.push_back({{"a", "b"}, {9e9, 0.01}, {}, {1.05, 0}});
   return machine;
 }
 
@@ -190,7 +190,7 @@ TEST_CASE("no random plan is simulated below the bound") {
   MachineProfile three = tiny_machine(
       {{"a", 8e9, 5e9, "dram", 1e-7}, {"b", 5e9, 3e9, "dram", 2e-7}, {"c", 6e9, 6e9, "far", 1e-7}},
       1e-7);
-  three.contention.push_back({{"a", "b"}, {9e9, 0.01}, {1, 0}});
+  three.contention.push_back({{"a", "b"}, {9e9, 0.01}, {}, {1, 0}});
   const std::vector<MachineProfile> machines = {crowded_machine(), three,
                                                 tiny_machine({{"a", 3e9}, {"b", 1e9}})};
   for (const MachineProfile& machine : machines)

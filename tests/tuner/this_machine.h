@@ -31,7 +31,7 @@ inline MachineProfile two_units_here() {
   profile.tool_version = kToolVersion;
   profile.conditions = {.state = "near", .probe = {1e-7, 2e10}, .measured_outside = 0};
   profile.links = {{"cpu0", "cpu1", {1e-7, 0}}, {"cpu1", "cpu0", {1e-7, 0}}};
-  profile.contention = {{{"cpu0", "cpu1"}, {2e10, 0}, {1, 0}}};
+  profile.contention = {{{"cpu0", "cpu1"}, {2e10, 0}, {}, {1, 0}}};
   profile.fingerprint = profile_fingerprint(profile);
   return profile;
 }
