@@ -57,8 +57,9 @@ struct UnitProfile {
   std::vector<LinearCurve> linear;  ///< grouped by dtype, tokens ascending
   std::vector<PrepareCurve> prepare;
   std::vector<AttentionCurve> attention;
+  Curve embed;       ///< x = values of all rows; rows lie apart in memory
   Curve merge;       ///< x = floats of all states read
-  Curve commit;      ///< x = bytes of keys and values copied
+  Curve commit;      ///< x = bytes of keys and values copied into a cache that lies in memory
   Curve argmax;      ///< x = values
   Figure barrier_s;  ///< an empty team call: fork and join
 };

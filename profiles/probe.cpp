@@ -126,7 +126,7 @@ void round_figures(MachineProfile& profile) {
     }
     for (PrepareCurve& curve : unit.prepare) round_curve(curve.seconds);
     for (AttentionCurve& curve : unit.attention) round_curve(curve.seconds);
-    for (Curve* curve : {&unit.merge, &unit.commit, &unit.argmax}) round_curve(*curve);
+    for (Curve* curve : {&unit.embed, &unit.merge, &unit.commit, &unit.argmax}) round_curve(*curve);
   }
   for (Link& link : profile.links) round_figure(link.latency_s);
   for (Contention& set : profile.contention) {

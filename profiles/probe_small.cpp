@@ -1,4 +1,4 @@
-// Probes of the small stages: merge, commit, argmax, and the fork and join of a team.
+// Probes of the small stages: embed, merge, commit, argmax, and the fork and join of a team.
 #include <array>
 #include <numeric>
 
@@ -42,25 +42,66 @@ void add_merge_cases(UnitBench& bench, std::vector<Case>& cases) {
         cases);
 }
 
+/// Rows of token embeddings, each elsewhere in a table that lies in memory (the KV values, taken as
+/// f16 rows).
+struct EmbedWork {
+  const UnitBench* bench;
+  std::vector<int32_t> ids;
+  uint32_t last = 0;
+
+  void operator()() {
+    const MatrixSource table{.dtype = DType::kF16,
+                             .columns = bench->memory->kv_bytes / row_bytes(DType::kF16, kBenchK),
+                             .k = kBenchK,
+                             .rows = bench->memory->kv.get()};
+    for (int32_t& id : ids) {
+      last = last * 1664525 + 1013904223;  // (Press et al. 1992, Numerical Recipes, sec. 7.1)
+      id = static_cast<int32_t>((last >> 8) % static_cast<uint32_t>(table.columns));
+    }
+    bench->device->embed({.table = table, .token_ids = ids, .x = bench->out()});
+  }
+};
+
+void add_embed_cases(UnitBench& bench, std::vector<Case>& cases) {
+  Curve& curve = bench.profile->embed;
+  for (const int64_t tokens : kRows)
+    curve.points.push_back({static_cast<double>(tokens * kBenchK), {}});
+  for (size_t i = 0; i < kRows.size(); ++i)
+    add_case(bench, "embed", curve, i,
+             EmbedWork{&bench, std::vector<int32_t>(static_cast<size_t>(kRows[i]))}, cases);
+}
+
+/// Rows for the caches of one layer after another; with every call the caches lie further on in
+/// memory.
+struct CommitWork {
+  const UnitBench* bench;
+  std::vector<int32_t> rows;
+  int64_t next = 0;  ///< bytes
+
+  KvView view(int64_t at) const {
+    KvView kv{.kv_heads = {0, kKvHeads}, .positions = {0, 512}, .head_dim = kHeadDim};
+    kv.k = bench->memory->kv.get() + at;
+    kv.v = kv.k + kKvHeads * kv.k_head_bytes();
+    return kv;
+  }
+
+  void operator()() {
+    const KvView step = view(0);
+    const int64_t bytes = kKvHeads * (step.k_head_bytes() + step.v_head_bytes());
+    next += bytes;
+    if (next + bytes > bench->memory->kv_bytes) next = bytes;
+    bench->device->commit({.step = step, .cache = view(next), .rows = rows, .first_position = 0});
+  }
+};
+
 void add_commit_cases(UnitBench& bench, std::vector<Case>& cases) {
   Curve& curve = bench.profile->commit;
   for (const int64_t rows : kRows)
     curve.points.push_back({static_cast<double>(rows * kKvHeads * kHeadDim * 2 * 2), {}});
   for (size_t i = 0; i < kRows.size(); ++i) {
-    std::vector<int32_t> rows(static_cast<size_t>(kRows[i]));
-    std::iota(rows.begin(), rows.end(), 0);
-    add_case(
-        bench, "commit", curve, i,
-        [&bench, rows] {
-          KvView step{.kv_heads = {0, kKvHeads}, .positions = {0, 512}, .head_dim = kHeadDim};
-          step.k = bench.memory->kv.get();
-          step.v = step.k + kKvHeads * step.k_head_bytes();
-          KvView cache = step;
-          cache.k = step.v + kKvHeads * step.v_head_bytes();
-          cache.v = cache.k + kKvHeads * cache.k_head_bytes();
-          bench.device->commit({.step = step, .cache = cache, .rows = rows, .first_position = 0});
-        },
-        cases);
+    CommitWork work{&bench, std::vector<int32_t>(static_cast<size_t>(kRows[i]))};
+    std::iota(work.rows.begin(), work.rows.end(), 0);
+    add_case(bench, "commit", curve, i, work, cases);
   }
 }
 
@@ -98,6 +139,7 @@ void add_barrier_case(UnitBench& bench, std::vector<Case>& cases) {
 }  // namespace
 
 void add_small_cases(UnitBench& bench, std::vector<Case>& cases) {
+  add_embed_cases(bench, cases);
   add_merge_cases(bench, cases);
   add_commit_cases(bench, cases);
   add_argmax_cases(bench, cases);

@@ -104,7 +104,8 @@ Unit read_unit(const CheckedYaml& node) {
 
 UnitProfile read_unit_profile(const CheckedYaml& node) {
   node.allow_keys({"name", "kind", "cores", "isa", "memory", "dram_read_per_s", "cache_read_per_s",
-                   "barrier_s", "linear", "prepare", "attention", "merge", "commit", "argmax"});
+                   "barrier_s", "linear", "prepare", "attention", "embed", "merge", "commit",
+                   "argmax"});
   UnitProfile profile;
   profile.unit = read_unit(node);
   profile.dram_read_per_s = read_figure(node.at("dram_read_per_s"));
@@ -114,6 +115,7 @@ UnitProfile read_unit_profile(const CheckedYaml& node) {
   profile.prepare = read_prepare(node.at("prepare"));
   profile.attention = read_attention(node.at("attention"));
   profile.merge = read_curve(node.at("merge"));
+  profile.embed = read_curve(node.at("embed"));
   profile.commit = read_curve(node.at("commit"));
   profile.argmax = read_curve(node.at("argmax"));
   return profile;

@@ -85,9 +85,9 @@ std::string unit_text(const UnitProfile& profile) {
                       figure_text(profile.barrier_s));
   text += linear_text(profile.linear) + prepare_text(profile.prepare) +
           attention_text(profile.attention);
-  return text + fmt::format("    merge: {}\n    commit: {}\n    argmax: {}\n",
-                            curve_text(profile.merge), curve_text(profile.commit),
-                            curve_text(profile.argmax));
+  return text + fmt::format("    embed: {}\n    merge: {}\n    commit: {}\n    argmax: {}\n",
+                            curve_text(profile.embed), curve_text(profile.merge),
+                            curve_text(profile.commit), curve_text(profile.argmax));
 }
 
 std::string links_text(const std::vector<Link>& links) {
@@ -126,7 +126,7 @@ constexpr const char* kHeader =
     "# seconds, spread is the interquartile range over the median. x is: linear, bytes of "
     "weights;\n"
     "# prepare, tokens * k; attention, kv heads * mean positions per token; merge, floats of all\n"
-    "# states; commit, bytes of keys and values; argmax, values.\n";
+    "# states; embed and argmax, values; commit, bytes of keys and values.\n";
 
 }  // namespace
 

@@ -36,8 +36,8 @@ CurveValue read(const Figure& bytes_per_s, double bytes) {
   return {.y = bytes / bytes_per_s.median, .spread = bytes_per_s.spread, .extrapolated = false};
 }
 
-/// A stage between units' buffers, which lie in cache: its curve, or a read of its bytes.
-TaskCost in_cache(const UnitProfile& profile, const Curve& curve, double x, double times,
+/// A small stage whose demand on memory does not count: its curve, or a read of its bytes.
+TaskCost by_curve(const UnitProfile& profile, const Curve& curve, double x, double times,
                   double bytes) {
   CurveValue value = curve.empty() ? read(profile.dram_read_per_s, bytes) : curve.at(x);
   if (curve.empty())
@@ -68,22 +68,20 @@ TaskCost CostModel::cost(const Task& task) const {
   const UnitCost& unit = units_[static_cast<size_t>(task.unit)];
   const UnitProfile& profile = *unit.profile;
   switch (task.stage) {
-    case Stage::kEmbed: {
-      // Rows are dequantised to float: the write is what costs.
-      CostSum sum;
-      sum.add(read(profile.dram_read_per_s,
-                   static_cast<double>(task.tokens * hidden_size_) * sizeof(float)));
-      return sum.with_demand(task.bytes, profile);
-    }
+    case Stage::kEmbed:
+      return by_curve(profile, profile.embed, static_cast<double>(task.tokens * hidden_size_), 1,
+                      task.bytes);
     case Stage::kAttention:
       return attention(unit, task);
     case Stage::kMerge:
-      return in_cache(profile, profile.merge, task.bytes / sizeof(float), 1, task.bytes);
+      return by_curve(profile, profile.merge, task.bytes / sizeof(float), 1, task.bytes);
     case Stage::kSample:
-      return in_cache(profile, profile.argmax, static_cast<double>(task.range.size()),
+      return by_curve(profile, profile.argmax, static_cast<double>(task.range.size()),
                       static_cast<double>(task.tokens), task.bytes);
-    case Stage::kCommit:
-      return in_cache(profile, profile.commit, task.bytes, 1, task.bytes);
+    case Stage::kCommit: {
+      const auto layers = static_cast<double>(task.range.size());
+      return by_curve(profile, profile.commit, task.bytes / layers, layers, task.bytes);
+    }
     case Stage::kQkv:
     case Stage::kOut:
     case Stage::kGateUp:

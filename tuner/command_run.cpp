@@ -11,6 +11,7 @@
 #include "tuner/run_record.h"
 #include "tuner/session.h"
 #include "tuner/token_input.h"
+#include "tuner/trial.h"
 
 namespace tandem {
 namespace {
@@ -120,13 +121,27 @@ void print_steps(const Run& run, const char* title, const StepTimes& times,
   fmt::print("{}", ledger_text(comparison(run, record), run.session.plan.units, title));
 }
 
+/// Where the machine is not as it was profiled, predictions are of another machine.
+void print_state(const Conditions& profiled, StateGate& gate) {
+  if (profiled.probe.dram_read_per_s <= 0) return;
+  const bool same = gate.matches();
+  fmt::print("\nstate: {}, DRAM read {}; profiled {}, {}{}\n", gate.state(),
+             format_bytes_per_s(gate.last_probe().dram_read_per_s), profiled.state,
+             format_bytes_per_s(profiled.probe.dram_read_per_s),
+             same ? "" : ": not the machine that was predicted; `tandem profile` again, or wait");
+}
+
 void print_report(const Run& run, const RunRecord& record, const GenerateResult& result) {
   if (run.args.input.is_text() && !result.tokens.empty()) fmt::print("\n");
   if (run.args.output.quiet) return;
   print_steps(run, "prefill", result.prefill, record.prefill);
   print_steps(run, "decode", result.decode, record.decode);
-  if (!run.session.measured)
+  if (run.session.measured) {
+    StateGate gate(run.session.machine);
+    print_state(run.session.machine.conditions, gate);
+  } else {
     fmt::print("\nno prediction: no profile of this machine; `tandem profile` writes one\n");
+  }
 }
 
 Json steps_json(const Run& run, const StepTimes& times, const StepRecord& record) {

@@ -7,6 +7,7 @@
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
+#include <string_view>
 
 #include "kernels/error.h"
 #include "kernels/file.h"
@@ -21,15 +22,30 @@ std::array<char*, kMaxOutputs> temporary_names{};
 std::atomic<int> num_outputs{0};
 static_assert(std::atomic<int>::is_always_lock_free);
 
-extern "C" void remove_and_end(int signal) {
+void remove_temporaries() {
   for (int i = 0; i < num_outputs.load(); ++i) unlink(temporary_names[static_cast<size_t>(i)]);
+}
+
+extern "C" void remove_and_end(int signal) {
+  remove_temporaries();
   std::signal(signal, SIG_DFL);
   std::raise(signal);
+}
+
+/// The system's only way to say that a mapped page has no file behind it any more.
+extern "C" void end_for_lost_file(int) {
+  constexpr std::string_view kMessage =
+      "tandem: a model file was cut short or could not be read while it was in use; expected it to "
+      "stay as it was opened\n";
+  remove_temporaries();
+  if (write(STDERR_FILENO, kMessage.data(), kMessage.size()) < 0) _exit(3);
+  _exit(2);
 }
 
 }  // namespace
 
 void handle_interrupts() {
+  std::signal(SIGBUS, end_for_lost_file);
   std::signal(SIGINT, remove_and_end);
   std::signal(SIGTERM, remove_and_end);
 }

@@ -1,12 +1,12 @@
 // Ctrl-C: removes the temporary files of outputs under way, then ends the process as the signal
-// would.
+// would. A model file that is cut short while it is mapped: the same, with a line that says so.
 #pragma once
 
 #include <string>
 
 namespace tandem {
 
-/// Installs the handler for SIGINT and SIGTERM; main calls it once.
+/// Installs the handler for SIGINT, SIGTERM and SIGBUS; main calls it once.
 void handle_interrupts();
 /// The temporary file of this output is removed if the process is interrupted from now on. At most
 /// 8 outputs.

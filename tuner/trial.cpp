@@ -109,9 +109,9 @@ StateGate::StateGate(const MachineProfile& profile)
 
 bool StateGate::matches() {
   if (expected_.probe.dram_read_per_s <= 0) return true;
-  const Probe now = probe_.measure();
-  state_ = classify(now, expected_.probe.dram_read_per_s);
-  return same_state(now, expected_.probe);
+  last_ = probe_.measure();
+  state_ = classify(last_, expected_.probe.dram_read_per_s);
+  return same_state(last_, expected_.probe);
 }
 
 std::vector<TrialRuns> run_trials(Executor& executor, const ModelSpec& model,

@@ -55,11 +55,13 @@ class StateGate {
   bool matches();
   /// As classify() names it, of the last probe; "unknown" without a profile.
   const std::string& state() const { return state_; }
+  const Probe& last_probe() const { return last_; }
 
  private:
   StateProbe probe_;
   Conditions expected_;
   std::string state_ = "unknown";
+  Probe last_;
 };
 
 struct TrialOptions {

@@ -30,7 +30,7 @@ void check_curve(const Curve& curve) {
 void check_unit(const UnitProfile& unit) {
   for (const Figure& figure : {unit.dram_read_per_s, unit.cache_read_per_s, unit.barrier_s})
     check_figure(figure);
-  for (const Curve& curve : {unit.merge, unit.commit, unit.argmax}) check_curve(curve);
+  for (const Curve& curve : {unit.embed, unit.merge, unit.commit, unit.argmax}) check_curve(curve);
   REQUIRE_FALSE(unit.linear.empty());
   for (const LinearCurve& linear : unit.linear) {
     CHECK(linear.dtype == DType::kQ8_0);

@@ -16,7 +16,7 @@ inline MachineProfile sample_profile() {
   unit.linear = {{DType::kQ4_0, 1, linear, cached}, {DType::kQ4_0, 16, linear, cached}};
   unit.prepare = {{DType::kQ4_0, {{{2048, {0.3e-6, 0.1}}}}}};
   unit.attention = {{DType::kF16, 64, 4, 1, {{{4, {1e-6, 0}}, {4096, {40e-6, 0.05}}}}}};
-  unit.merge = unit.commit = unit.argmax = {{{1024, {0.125e-6, 0}}}};
+  unit.embed = unit.merge = unit.commit = unit.argmax = {{{1024, {0.125e-6, 0}}}};
   unit.barrier_s = {50e-9, 0.1};
 
   MachineProfile profile;

@@ -123,21 +123,23 @@ TEST_CASE("attention is read off the curves of the nearest shape, by rows and po
 TEST_CASE("stages between buffers follow their curves and demand no memory") {
   UnitProfile unit = reader("cpu0", 100);
   unit.merge = proportional(1);
-  unit.commit = proportional(2);
+  unit.commit = {{{1, {2, 0}}, {1e12, {2, 0}}}};
   unit.argmax = proportional(3);
+  unit.embed = proportional(5);
   Task task;
   task.bytes = 40;
   task.stage = Stage::kMerge;
   CHECK(cost_on(unit, task).seconds == Approx(10));  // floats
   CHECK(cost_on(unit, task).memory_bytes == 0);
   task.stage = Stage::kCommit;
-  CHECK(cost_on(unit, task).seconds == Approx(80));  // bytes
+  task.range = {0, 4};
+  CHECK(cost_on(unit, task).seconds == Approx(8));  // four layers, 10 bytes each
   task.stage = Stage::kSample;
   task.range = {0, 7};
   task.tokens = 2;
   CHECK(cost_on(unit, task).seconds == Approx(3 * 7 * 2));  // values of every row
   task.stage = Stage::kEmbed;
-  CHECK(cost_on(unit, task).seconds == Approx(2 * 64 * 4 / 100.0));  // floats written
+  CHECK(cost_on(unit, task).seconds == Approx(5 * 2 * 64));  // values of both rows
 }
 
 TEST_CASE("the spread of a task weighs its figures by their time") {

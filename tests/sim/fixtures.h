@@ -64,7 +64,7 @@ inline UnitProfile reader(const std::string& name, double bytes_per_s, double sp
   profile.linear = {{DType::kF32, 1, dram, cache}, {DType::kF32, 16, dram, cache}};
   profile.prepare = {{DType::kF32, free}};
   profile.attention = {{DType::kF16, 8, 2, 1, free}, {DType::kF16, 8, 2, 16, free}};
-  profile.merge = profile.commit = profile.argmax = free;
+  profile.embed = profile.merge = profile.commit = profile.argmax = free;
   return profile;
 }
 

@@ -36,7 +36,7 @@ inline UnitProfile tiny_unit(const TinyUnit& tiny) {
   profile.linear.push_back({DType::kF32, 64, line(tiny.prefill_per_s, tiny.fixed_s), {}});
   profile.attention.push_back({DType::kF16, 16, 2, 1, line(tiny.decode_per_s / 64)});
   profile.attention.push_back({DType::kF16, 16, 2, 64, line(tiny.prefill_per_s / 64)});
-  profile.merge = profile.commit = profile.argmax = line(1e12);
+  profile.embed = profile.merge = profile.commit = profile.argmax = line(1e12);
   return profile;
 }
 
