@@ -84,7 +84,9 @@ std::vector<TrialShape> make_shapes(const CompareArgs& args, const Session& sess
     for (const int64_t context : contexts)
       shapes.push_back({TrialKind::kDecode, args.tokens, context});
   if (args.what != "decode")
-    shapes.push_back({TrialKind::kPrefill, args.prompt.value_or(session.plan.workload.prompt), 0});
+    for (const int64_t context : args.contexts.empty() ? std::vector<int64_t>{0} : args.contexts)
+      shapes.push_back(
+          {TrialKind::kPrefill, args.prompt.value_or(session.plan.workload.prompt), context});
   return shapes;
 }
 
@@ -149,7 +151,10 @@ void add_measuring_options(CLI::App& app, CompareArgs& args) {
   app.add_option("--what", args.what, "what is timed: decode, prefill or both")
       ->check(CLI::IsMember({"decode", "prefill", "both"}))
       ->capture_default_str();
-  app.add_option("--contexts", args.contexts, "depths of decode (default: the plan's workload)")
+  app.add_option(
+         "--contexts", args.contexts,
+         "cached positions before a step or prompt (default: the plan's workload for decode, none "
+         "for prefill)")
       ->delimiter(',')
       ->check(CLI::NonNegativeNumber);
   app.add_option("--tokens", args.tokens, "tokens of a decode step")
