@@ -35,17 +35,15 @@ Team::~Team() {
 }
 
 void Team::wake() {
-  if (driver_ != std::this_thread::get_id() && !stop_.load()) {
-    pin_this_thread(cores_.front());
-    driver_ = std::this_thread::get_id();
-  }
+  // Each time: whoever drives may have driven another team in between.
+  if (!stop_.load()) pin_this_thread(cores_.front());
   awake_.store(1);
   awake_.notify_all();
 }
 
 void Team::rest() { awake_.store(0); }
 
-void Team::run_erased(Job job, const void* context) {
+void Team::run_erased(Job job, const void* context) noexcept {
   job_ = job;
   context_ = context;
   pending_.store(size() - 1, std::memory_order_relaxed);

@@ -57,7 +57,8 @@ class Team {
   void wake();
   void rest();
 
-  /// Calls f(worker) once on every worker and returns when all have.
+  /// Calls f(worker) once on every worker and returns when all have. An exception ends the program,
+  /// whoever throws it: the others are still at work.
   template <class Function>
   void run(const Function& f) {
     run_erased(
@@ -89,7 +90,7 @@ class Team {
 
  private:
   using Job = void (*)(const void* context, int worker);
-  void run_erased(Job job, const void* context);
+  void run_erased(Job job, const void* context) noexcept;
   void work(int worker);
   bool wait_for_job(uint32_t seen) const;
 
@@ -97,7 +98,6 @@ class Team {
   bool yield_;
   Job job_ = nullptr;
   const void* context_ = nullptr;
-  std::thread::id driver_;
   alignas(64) std::atomic<uint32_t> epoch_{0};
   alignas(64) std::atomic<uint32_t> awake_{0};
   alignas(64) std::atomic<int> pending_{0};

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <ios>
 #include <set>
 
 #include "kernels/error.h"
@@ -49,6 +50,8 @@ CheckedYaml CheckedYaml::load(const std::string& path) {
   try {
     return {YAML::LoadFile(path), "", 1, std::make_shared<const std::string>(path)};
   } catch (const YAML::BadFile&) {
+    throw Error(fmt::format("{}: cannot be read; expected a YAML file", path));
+  } catch (const std::ios_base::failure&) {
     throw Error(fmt::format("{}: cannot be read; expected a YAML file", path));
   } catch (const YAML::Exception& e) {
     throw Error(fmt::format("{}:{}: not YAML: {}", path, e.mark.line + 1, one_line(e.msg)));

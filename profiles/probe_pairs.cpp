@@ -62,6 +62,7 @@ std::vector<Pace> work_together(const Benches& benches, double seconds,
   const double start_s = steady_now_s() + kStartUpSeconds;
   for (size_t i = 0; i < benches.size(); ++i)
     ends.push_back(start_working(*benches[i], work_of(i), start_s, seconds, paces[i]));
+  for (const std::future<double>& end : ends) end.wait();
   for (std::future<double>& end : ends) end.get();
   return paces;
 }

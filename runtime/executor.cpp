@@ -147,7 +147,7 @@ struct Executor::State {
                             {.whole = options.resident_all,
                              .release = options.release_source,
                              .progress = options.progress});
-    adopt_plan();
+    adopt_plan(plan);
     for (size_t unit = 1; unit < devices.size(); ++unit) {
       drivers.emplace_back([this, unit] { drive(unit); });
       pin_thread(drivers.back(), units[unit].cores.front());
@@ -162,14 +162,16 @@ struct Executor::State {
     sched_setaffinity(0, sizeof affinity, &affinity);
   }
 
-  /// Everything that depends on the plan but not on its weights.
-  void adopt_plan() {
-    kv = place_kv(model, plan, devices, options.max_context);
-    buffers =
-        allocate_buffers(model.spec, plan, *devices.front(),
-                         {.tokens = options.max_tokens, .logits_rows = options.max_logits_rows});
+  /// Everything that depends on the plan but not on its weights. Programs point into the plan: they
+  /// go first, and an exception leaves none that fit neither.
+  void adopt_plan(const Plan& next) {
     programs.clear();
     context = 0;
+    kv = place_kv(model, next, devices, options.max_context);
+    buffers =
+        allocate_buffers(model.spec, next, *devices.front(),
+                         {.tokens = options.max_tokens, .logits_rows = options.max_logits_rows});
+    plan = next;
     const ModelSpec& spec = model.spec;
     for (const auto& device : devices)
       device->reserve({.tokens = options.max_tokens,
@@ -198,8 +200,8 @@ struct Executor::State {
     for (int32_t id : token_ids)
       if (id < 0 || id >= model.spec.vocab_size)
         throw Error(fmt::format("token id {}: the vocabulary has {}", id, model.spec.vocab_size));
-    if (!s.parents.empty() && !sampler)
-      throw Error("step: a tree of tokens needs a sampler that accepts one path");
+    if (!s.parents.empty() && (!sampler || s.logits_rows == 0))
+      throw Error("step: a tree of tokens needs logits and a sampler that accepts one path");
   }
 
   void choose_program() {
@@ -224,7 +226,9 @@ struct Executor::State {
     timeline.spans.resize(current().graph.tasks.size());
     start = Clock::now();
     const uint32_t this_step = number.load() + 1;
-    number.store(this_step, std::memory_order_release);
+    // Sequentially consistent: notify_all() looks for sleepers, and must not look before they can
+    // see the number.
+    number.store(this_step);
     number.notify_all();
     walk(0, this_step);
     for (size_t unit = 1; unit < devices.size(); ++unit)
@@ -308,8 +312,7 @@ const Timeline& Executor::run(const Step& step, std::span<const int32_t> token_i
 
 void Executor::set_plan(const Plan& plan) {
   assert(state_->options.resident_all);
-  state_->plan = plan;
-  state_->adopt_plan();
+  state_->adopt_plan(plan);
 }
 
 std::span<const float> Executor::logits() const { return state_->logits(); }

@@ -26,8 +26,8 @@ struct ExecutorOptions {
 };
 
 /// Chooses the next token of the last logits row, and which rows of the step are kept. Called by
-/// the driver that holds the sample task. `logits` is [rows x vocab_size]; returns row indices to
-/// commit, ascending.
+/// the driver that holds the sample task, on its thread; must not throw. `logits` is [rows x
+/// vocab_size]; returns row indices to commit, ascending.
 using Sampler = std::function<std::vector<int32_t>(std::span<const float> logits, int64_t rows)>;
 
 /// Where a unit's bytes went.

@@ -1,7 +1,10 @@
 #include "runtime/generate.h"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
+
+#include "kernels/error.h"
 
 namespace tandem {
 namespace {
@@ -54,8 +57,12 @@ class Generator {
     const auto logits = executor_.logits();
     if (options_.on_step) options_.on_step({step, executor_.graph(), timeline, logits, decode});
     if (step.logits_rows == 0) return 0;
-    if (!options_.choose) return executor_.argmax();
-    return options_.choose(last_row(logits, step.logits_rows));
+    const auto last = last_row(logits, step.logits_rows);
+    if (options_.choose) return options_.choose(last);
+    const int32_t best = executor_.argmax();
+    if (std::isnan(last[static_cast<size_t>(best)]))
+      throw Error("no logit is a number: the model's weights are damaged");
+    return best;
   }
 
   Executor& executor_;

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <optional>
@@ -132,6 +133,23 @@ int64_t read_alignment(const GgufCursor& cursor, const Gguf& gguf) {
   return *value;
 }
 
+/// Tensors that share bytes would let a small file stand for a model of any size.
+void check_apart(const GgufCursor& cursor, const std::vector<TensorRecord>& records) {
+  std::vector<const TensorRecord*> by_offset;
+  for (const TensorRecord& record : records) by_offset.push_back(&record);
+  std::stable_sort(
+      by_offset.begin(), by_offset.end(),
+      [](const TensorRecord* a, const TensorRecord* b) { return a->offset < b->offset; });
+  for (size_t i = 1; i < by_offset.size(); ++i) {
+    const TensorRecord& before = *by_offset[i - 1];
+    if (by_offset[i]->offset - before.offset < before.bytes)
+      cursor.fail(by_offset[i]->tensor.byte,
+                  fmt::format("tensor '{}' at offset {} lies within '{}', expected {} or more",
+                              printable(by_offset[i]->name), by_offset[i]->offset,
+                              printable(before.name), before.offset + before.bytes));
+  }
+}
+
 /// Points a tensor at its bytes, `data_begin` being where the data section begins.
 void place_tensor(const GgufCursor& cursor, TensorRecord record, uint64_t data_begin,
                   uint64_t alignment, std::span<const std::byte> bytes, Gguf& gguf) {
@@ -160,6 +178,7 @@ void read_tensors(GgufCursor& cursor, uint64_t count, std::span<const std::byte>
   gguf.tensor_table = {reinterpret_cast<const char*>(table.data()), table.size()};
   const int64_t alignment = read_alignment(cursor, gguf);
   const auto data_begin = static_cast<uint64_t>(round_up(cursor.position(), alignment));
+  check_apart(cursor, records);
   for (TensorRecord& record : records)
     place_tensor(cursor, std::move(record), data_begin, static_cast<uint64_t>(alignment), bytes,
                  gguf);

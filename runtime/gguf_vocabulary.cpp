@@ -25,7 +25,11 @@ void check_size(const GgufMetadata& metadata, std::string_view key, size_t found
 int32_t special_token(const GgufMetadata& metadata, std::string_view name, int32_t fallback,
                       int64_t vocab_size) {
   const std::string key = fmt::format("tokenizer.ggml.{}_token_id", name);
-  return static_cast<int32_t>(metadata.integer_in(key, 0, vocab_size - 1, fallback));
+  const int64_t id = metadata.integer_in(key, 0, vocab_size - 1, fallback);
+  if (id >= vocab_size)
+    metadata.fail(key,
+                  fmt::format("is absent, and its usual {} is none of {} tokens", id, vocab_size));
+  return static_cast<int32_t>(id);
 }
 
 }  // namespace

@@ -107,9 +107,8 @@ ModelSpec read_shape(const Gguf& gguf) {
   std::string prefix;
   spec.architecture = read_architecture(metadata, prefix);
   spec.name = model_name(metadata, gguf.path);
-  // A layer has several tensors, so their number bounds what is built per layer.
-  const auto num_tensors = static_cast<int64_t>(gguf.tensors.size());
-  spec.num_layers = metadata.integer_in(prefix + ".block_count", 1, num_tensors);
+  constexpr int64_t kMaxLayers = 10000;
+  spec.num_layers = metadata.integer_in(prefix + ".block_count", 1, kMaxLayers);
   spec.hidden_size = metadata.integer_in(prefix + ".embedding_length", 1, kMaxSize);
   spec.intermediate_size = metadata.integer_in(prefix + ".feed_forward_length", 1, kMaxSize);
   read_attention(metadata, prefix, spec);

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <atomic>
+#include <future>
 #include <mutex>
-#include <thread>
 #include <utility>
 
 namespace tandem {
@@ -16,6 +16,18 @@ struct Job {
   std::vector<MatrixHandle*> slots;  ///< per memory
   std::once_flag prepared;
   std::atomic<int> left{0};  ///< memories that have not placed it yet
+};
+
+/// A device within a step, until the scope ends in whatever way.
+class AwakeDevice {
+ public:
+  explicit AwakeDevice(Device& device) : device_(device) { device_.begin_step(); }
+  ~AwakeDevice() { device_.end_step(); }
+  AwakeDevice(const AwakeDevice&) = delete;
+  AwakeDevice& operator=(const AwakeDevice&) = delete;
+
+ private:
+  Device& device_;
 };
 
 class Placement {
@@ -36,10 +48,12 @@ class Placement {
 
   std::vector<PlacedWeights> run(const std::vector<std::unique_ptr<Device>>& devices,
                                  const PlacementOptions& options) {
-    std::vector<std::thread> threads;
+    std::vector<std::future<void>> shares;
     for (size_t unit = 0; unit < devices.size(); ++unit)
-      threads.emplace_back([&, unit] { place_share(*devices[unit], unit, options); });
-    for (std::thread& thread : threads) thread.join();
+      shares.push_back(std::async(std::launch::async,
+                                  [&, unit] { place_share(*devices[unit], unit, options); }));
+    for (const std::future<void>& share : shares) share.wait();
+    for (std::future<void>& share : shares) share.get();
     for (size_t m = 0; m < weights_.size(); ++m)
       for (const auto& job : jobs_)
         if (*job->slots[m]) weights_[m].bytes += (*job->slots[m])->bytes;
@@ -107,7 +121,7 @@ class Placement {
     const auto first = memory_of_.begin();
     const auto turn = std::count(first, first + static_cast<ptrdiff_t>(unit), memory);
     const auto turns = std::count(first, memory_of_.end(), memory);
-    device.begin_step();
+    const AwakeDevice awake(device);
     for (size_t i = static_cast<size_t>(turn); i < jobs_.size(); i += static_cast<size_t>(turns)) {
       Job& job = *jobs_[i];
       const size_t m = static_cast<size_t>(memory);
@@ -118,7 +132,6 @@ class Placement {
       }
       if (job.left.fetch_sub(1) == 1) finish(job, options);
     }
-    device.end_step();
   }
 
   /// Whether embedding rows will be read from this job's source.

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
+#include <cstdlib>
 #include <filesystem>
 
 #include "kernels/error.h"
@@ -98,7 +100,36 @@ Workload default_workload(const ModelSpec& model) {
   return workload;
 }
 
-void prepare_output(const std::string& path) {
+namespace {
+
+/// Whether two names lead to one file, which need not be there yet.
+bool same_file(const std::string& a, const std::string& b) {
+  if (a.empty() || b.empty()) return false;
+  std::error_code none;
+  const auto whole = [&](const std::string& path) {
+    return std::filesystem::weakly_canonical(std::filesystem::absolute(path), none);
+  };
+  return std::filesystem::equivalent(a, b, none) || whole(a) == whole(b);
+}
+
+}  // namespace
+
+const CLI::Validator& finite_number() {
+  static const CLI::Validator check(
+      [](const std::string& text) {
+        const double value = std::strtod(text.c_str(), nullptr);
+        return std::isfinite(value) ? std::string() : text + " is not a finite number";
+      },
+      "", "finite");
+  return check;
+}
+
+void prepare_output(const std::string& path, std::initializer_list<std::string> others) {
+  if (path.empty()) throw Error("output: the file's name is empty");
+  for (const std::string& other : others)
+    if (same_file(path, other))
+      throw Error(fmt::format("{}: is also {}, which would be overwritten; give it another name",
+                              path, other));
   const std::filesystem::path folder = std::filesystem::absolute(path).parent_path();
   if (!std::filesystem::is_directory(folder))
     throw Error(fmt::format("{}: there is no folder {}", path, folder.string()));

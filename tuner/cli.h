@@ -67,8 +67,11 @@ Workload default_workload(const ModelSpec& model);
 
 /// To be called before the work: Error where the folder of an output is missing or the output is no
 /// file, rather than after minutes of work; and from here on Ctrl-C removes the output's temporary
-/// file.
-void prepare_output(const std::string& path);
+/// file. Error too where it is one of `others`, files that the command reads or writes besides (""
+/// = none).
+void prepare_output(const std::string& path, std::initializer_list<std::string> others);
+/// A check of options: "nan" passes every comparison that CLI11 makes.
+const CLI::Validator& finite_number();
 
 /// Pretty-printed on stdout, with a newline.
 void print_json(const Json& json);

@@ -130,7 +130,9 @@ std::vector<ComparePoint> compare(const CompareArgs& args, const Session& sessio
 
 void run_command(const CompareArgs& args) {
   check_args(args);
-  if (!args.output.empty()) prepare_output(args.output);
+  const SessionArgs& inputs = args.session;
+  if (!args.output.empty())
+    prepare_output(args.output, {inputs.model.model, inputs.machine.machine, inputs.plan});
   const Session session = open_wide_session(args);
   const auto points = compare(args, session);
   const CompareSummary summary = summarize(points);
@@ -169,6 +171,7 @@ void add_measuring_options(CLI::App& app, CompareArgs& args) {
   app.add_option("--max-seconds", args.trials.max_seconds,
                  "begin no run later than this; every point is run once nevertheless")
       ->check(CLI::PositiveNumber)
+      ->check(finite_number())
       ->capture_default_str();
 }
 
@@ -187,7 +190,7 @@ void add_compare_command(CLI::App& app, int&) {
                   "step)")
       ->check(CLI::IsMember({"columns", "heads", "context", "tokens"}));
   command.add_option("--random-plans", args->random_plans, "compare so many random plans (--seed)")
-      ->check(CLI::NonNegativeNumber);
+      ->check(CLI::Range(0, 10000));
   add_session_options(command, args->session);
   command.get_option("--seed")->description("of random plans and a shape's pseudo-random weights");
   add_measuring_options(command, *args);

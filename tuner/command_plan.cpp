@@ -67,7 +67,11 @@ SearchOptions search_options(const Args& args, const MachineProfile& machine) {
   options.kv_dtype = parse_kv_dtype(args.kv);
   options.budget_bytes = parse_budgets(args.budgets, machine);
   options.units = split_list(args.units);
-  for (const std::string& unit : options.units) check_unit(machine, unit, "--units");
+  for (const std::string& unit : options.units) {
+    check_unit(machine, unit, "--units");
+    if (std::count(options.units.begin(), options.units.end(), unit) > 1)
+      throw Error(fmt::format("--units: {} is listed twice", unit));
+  }
   return options;
 }
 
@@ -172,7 +176,7 @@ void plan(const Args& args) {
   SearchOptions options = search_options(args, machine);
   const ModelSpec model = open_spec(model_source(args.model));
   options.workload = workload(args, model);
-  prepare_output(args.output);
+  prepare_output(args.output, {args.model.model, args.machine.machine});
   Report report{.result = search(model, machine, options),
                 .memory = {},
                 .budgets = options.budget_bytes,

@@ -175,7 +175,7 @@ void profile(const Args& args) {
   const Machine machine = detect_machine();
   const std::vector<Unit> units =
       args.units.empty() ? default_units(machine) : parse_units(args.units, machine);
-  prepare_output(args.output);
+  prepare_output(args.output, {});
   warn_of_shared_cores(units);
   MachineProfile measured;
   {

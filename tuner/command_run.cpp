@@ -40,8 +40,13 @@ struct Run {
 
 Run prepare(const RunArgs& args) {
   check_token_input(args.input);
-  for (const std::string& path : {args.logits, args.trace})
-    if (!path.empty()) prepare_output(path);
+  const auto prepare_unless_empty = [&](const std::string& path, const std::string& other) {
+    const SessionArgs& inputs = args.session;
+    if (!path.empty())
+      prepare_output(path, {inputs.model.model, inputs.machine.machine, inputs.plan, other});
+  };
+  prepare_unless_empty(args.logits, args.trace);
+  prepare_unless_empty(args.trace, args.logits);
   Run run{.args = args,
           .session = {},
           .tokenizer = {},
@@ -206,7 +211,7 @@ void add_run_command(CLI::App& app, int&) {
                      "machine as one unit)");
   add_token_input_options(command, args->input);
   command.add_option("-n,--new-tokens", args->new_tokens, "tokens to generate at most")
-      ->check(CLI::NonNegativeNumber)
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 30))
       ->capture_default_str();
   add_sampling_options(command, args->sampling);
   command.add_option("--logits", args->logits,

@@ -125,7 +125,8 @@ void simulate(const Args& args) {
   const Step step =
       parse_step(args, given ? given->workload.context : default_workload(model).context);
   check_context(model, step.context, step.tokens);
-  if (!args.trace.empty()) prepare_output(args.trace);
+  if (!args.trace.empty())
+    prepare_output(args.trace, {args.model.model, args.machine.machine, args.plan});
   const Plan plan = given ? *given : search_plan(model, machine, step);
   const Outcome outcome = simulate_step(model, machine, plan, step);
   if (!args.trace.empty()) write_trace(args.trace, outcome.graph, outcome.timeline, plan.units);

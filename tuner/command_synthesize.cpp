@@ -20,7 +20,7 @@ struct Args {
 
 void synthesize(const Args& args) {
   const ModelSpec spec = open_spec(model_source(args.model));
-  prepare_output(args.output);
+  prepare_output(args.output, {args.model.model});
   {
     Progress progress(!args.quiet);
     write_synthetic_gguf(spec, args.model.seed, args.output, [&](int64_t done, int64_t all) {

@@ -181,7 +181,7 @@ void write_measurement(const Validation& validation, const ModelSpec& model,
 
 void run_command(const ValidateArgs& args, int& exit_code) {
   const std::string& path = args.session.plan;
-  prepare_output(path);
+  prepare_output(path, {args.session.model.model, args.session.machine.machine});
   const Session session = open_session(args.session);
   const Validation validation = validate(args, session);
   // Figures of another model or machine are not the plan's.
@@ -207,12 +207,14 @@ void add_validate_command(CLI::App& app, int& exit_code) {
       .add_option("--tolerance", args->tolerance,
                   "relative error of logits that is allowed (default: none for column and head "
                   "splits over one kernel set, else the rounding of the model's dtypes)")
-      ->check(CLI::NonNegativeNumber);
+      ->check(CLI::NonNegativeNumber)
+      ->check(finite_number());
   command.add_option("--repeat", args->trials.repeat, "counted runs of decode and of prefill")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
   command.add_option("--max-seconds", args->trials.max_seconds, "begin no run later than this")
       ->check(CLI::PositiveNumber)
+      ->check(finite_number())
       ->capture_default_str();
   add_output_options(command, args->out);
   command.footer(

@@ -46,8 +46,9 @@ extern "C" void end_for_lost_file(int) {
 
 void handle_interrupts() {
   std::signal(SIGBUS, end_for_lost_file);
-  std::signal(SIGINT, remove_and_end);
-  std::signal(SIGTERM, remove_and_end);
+  std::signal(SIGXFSZ, SIG_IGN);  // then write() fails, and is reported as any other failure
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE})
+    if (std::signal(signal, remove_and_end) == SIG_IGN) std::signal(signal, SIG_IGN);
 }
 
 void remove_on_interrupt(const std::string& output_path) {

@@ -6,7 +6,8 @@
 
 namespace tandem {
 
-/// Installs the handler for SIGINT, SIGTERM and SIGBUS; main calls it once.
+/// Installs the handler for the signals that end a program from outside, and for SIGBUS; main calls
+/// it once.
 void handle_interrupts();
 /// The temporary file of this output is removed if the process is interrupted from now on. At most
 /// 8 outputs.

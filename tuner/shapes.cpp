@@ -16,8 +16,13 @@
 namespace tandem {
 namespace {
 
-/// Of any size in a shape, so that products of two never overflow.
-constexpr int64_t kMaxSize = int64_t{1} << 30;
+/// Ten times what models have, so that no product of a shape's sizes overflows and no plan of it
+/// takes minutes.
+constexpr int64_t kMaxSize = int64_t{1} << 20;
+constexpr int64_t kMaxHeads = 1024;
+constexpr int64_t kMaxVocabulary = int64_t{1} << 22;
+constexpr int64_t kMaxContext = int64_t{1} << 30;
+constexpr int64_t kMaxLayers = 1024;
 
 void check_keys(const CheckedYaml& shape) {
   shape.allow_keys({"model_type", "hidden_size", "intermediate_size", "num_hidden_layers",
@@ -31,8 +36,8 @@ void check_keys(const CheckedYaml& shape) {
                     "use_cache", "pretraining_tp", "attention_dropout", "max_window_layers"});
 }
 
-int64_t size_at(const CheckedYaml& shape, std::string_view key) {
-  return shape.at(key).integer(1, kMaxSize);
+int64_t size_at(const CheckedYaml& shape, std::string_view key, int64_t most = kMaxSize) {
+  return shape.at(key).integer(1, most);
 }
 
 /// The value of an optional key; JSON's null counts as absent.
@@ -72,7 +77,7 @@ void check_computation(const CheckedYaml& shape, Architecture architecture) {
 }
 
 void read_heads(const CheckedYaml& shape, ModelSpec& spec) {
-  spec.num_heads = size_at(shape, "num_attention_heads");
+  spec.num_heads = size_at(shape, "num_attention_heads", kMaxHeads);
   spec.num_kv_heads = spec.num_heads;
   if (const auto kv_heads = find_value(shape, "num_key_value_heads")) {
     spec.num_kv_heads = kv_heads->integer(1, spec.num_heads);
@@ -98,7 +103,8 @@ std::vector<float> llama3_factors(const CheckedYaml& scaling, const ModelSpec& s
   const double factor = scaling.at("factor").number(1, 1e6);
   const double low = scaling.at("low_freq_factor").number(1e-6, 1e6);
   const double high = scaling.at("high_freq_factor").number(1e-6, 1e6);
-  const double context = static_cast<double>(size_at(scaling, "original_max_position_embeddings"));
+  const double context =
+      static_cast<double>(size_at(scaling, "original_max_position_embeddings", kMaxContext));
   if (high <= low) scaling.at("high_freq_factor").fail("must be above low_freq_factor");
   std::vector<float> factors;
   for (int64_t i = 0; i < spec.rope_dim / 2; ++i) {
@@ -125,11 +131,11 @@ void read_rope(const CheckedYaml& shape, ModelSpec& spec) {
 }
 
 int64_t read_max_context(const CheckedYaml& shape) {
-  const int64_t positions = size_at(shape, "max_position_embeddings");
+  const int64_t positions = size_at(shape, "max_position_embeddings", kMaxContext);
   // Mistral attends to a window only; within it a sliding window changes nothing.
   const auto window = find_value(shape, "sliding_window");
   const bool applies = window && shape.at("model_type").text() == "mistral";
-  return applies ? std::min(positions, window->integer(1, kMaxSize)) : positions;
+  return applies ? std::min(positions, window->integer(1, kMaxContext)) : positions;
 }
 
 ModelSpec read_shape(const CheckedYaml& shape, std::string name) {
@@ -140,8 +146,8 @@ ModelSpec read_shape(const CheckedYaml& shape, std::string name) {
   check_computation(shape, spec.architecture);
   spec.hidden_size = size_at(shape, "hidden_size");
   spec.intermediate_size = size_at(shape, "intermediate_size");
-  spec.num_layers = shape.at("num_hidden_layers").integer(1, 10000);
-  spec.vocab_size = size_at(shape, "vocab_size");
+  spec.num_layers = size_at(shape, "num_hidden_layers", kMaxLayers);
+  spec.vocab_size = size_at(shape, "vocab_size", kMaxVocabulary);
   read_heads(shape, spec);
   read_rope(shape, spec);
   spec.max_context = read_max_context(shape);

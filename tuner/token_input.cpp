@@ -5,6 +5,7 @@
 #include <random>
 
 #include "kernels/error.h"
+#include "tuner/cli.h"
 #include "tuner/format.h"
 
 namespace tandem {
@@ -62,9 +63,12 @@ std::unique_ptr<Tokenizer> open_tokenizer(const Model& model, std::string& why) 
 std::vector<int32_t> input_tokens(const TokenInputArgs& args, const ModelSpec& spec, uint64_t seed,
                                   const Tokenizer* tokenizer, const std::string& why) {
   if (!args.prompt.empty()) return encode(args.prompt, tokenizer, why);
-  if (args.token_ids.empty())
+  if (args.token_ids.empty()) {
+    check_context(spec, args.context, args.random_prompt);
     return random_tokens(std::max<int64_t>(args.random_prompt, 1), spec.vocab_size, seed);
+  }
   std::vector<int32_t> ids = parse_integers(args.token_ids, "--token-ids");
+  if (ids.empty()) throw Error("--token-ids: it names no id, expected some, as 1,5,9");
   check_ids(ids, spec.vocab_size);
   return ids;
 }

@@ -15,13 +15,23 @@
 namespace tandem {
 namespace {
 
-/// The cores this process may use, in turn, one per unit.
+/// The cores this process may use, as they were before an executor pinned its caller to one of
+/// them.
+const std::vector<int>& allowed_cores() {
+  static const std::vector<int> cores = [] {
+    cpu_set_t set;
+    sched_getaffinity(0, sizeof set, &set);
+    std::vector<int> allowed;
+    for (int core = 0; core < CPU_SETSIZE; ++core)
+      if (CPU_ISSET(static_cast<size_t>(core), &set)) allowed.push_back(core);
+    return allowed;
+  }();
+  return cores;
+}
+
+/// One core per unit, in turn: units spin on cores of their own, or yield where cores are shared.
 std::vector<Unit> make_units(int count, const std::string& isa) {
-  cpu_set_t set;
-  sched_getaffinity(0, sizeof set, &set);
-  std::vector<int> cores;
-  for (int core = 0; core < CPU_SETSIZE; ++core)
-    if (CPU_ISSET(static_cast<size_t>(core), &set)) cores.push_back(core);
+  const std::vector<int>& cores = allowed_cores();
   std::vector<Unit> units;
   for (int i = 0; i < count; ++i)
     units.push_back({.name = "cpu" + std::to_string(i),

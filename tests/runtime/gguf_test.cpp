@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "kernels/error.h"
+#include "runtime/gguf_vocabulary.h"
 #include "runtime/gguf_writer.h"
 #include "runtime/model.h"
 #include "tests/tuner/run_binary.h"
@@ -206,6 +207,16 @@ TEST_CASE("keys and alignments that contradict are refused") {
   for (int i = 0; i < 2; ++i) twice.add_tensor("w", std::vector<int64_t>{8}, DType::kF32, 32);
   CHECK(parse_error(twice.bytes() + std::string(64, 'x')).find("tensor 'w' a second time") !=
         std::string::npos);
+}
+
+TEST_CASE("a token id that only its usual value names must be a token") {
+  // Two rows and two tokens; the usual end of text is token 2.
+  GgufHeader header;
+  header.add_text("tokenizer.ggml.model", "llama");
+  header.add_texts("tokenizer.ggml.tokens", std::vector<std::string>{"a", "b"});
+  const std::string bytes = header.bytes();
+  const Gguf gguf = parse_gguf("x", std::as_bytes(std::span(bytes)));
+  CHECK_THROWS_WITH(read_vocabulary(gguf, 2), doctest::Contains("tokenizer.ggml.eos_token_id"));
 }
 
 TEST_CASE("a model that we would compute wrongly is refused by name") {

@@ -42,7 +42,7 @@ TEST_CASE("Given plans name their model, and may be over some of the units") {
   CAPTURE(finished.err);
   REQUIRE(finished.exit_code == 0);
   const auto json = nlohmann::json::parse(finished.out);
-  CHECK(json["points"].size() == 6);  // 2 plans x (2 depths of decode, 1 prefill)
+  CHECK(json["points"].size() == 8);  // 2 plans x 2 depths x decode and prefill
   CHECK(json["points"][1]["plan"] == "alone.yaml");
 }
 

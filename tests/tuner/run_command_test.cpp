@@ -221,5 +221,21 @@ TEST_CASE("A profile that was measured on another machine is refused") {
   check_refused(folder, kModel + "--token-ids 1", "another machine: CPU paper CPU");
 }
 
+TEST_CASE("an output that is also an input, or another output, is refused") {
+  const TemporaryFolder folder;
+  std::filesystem::copy_file(kTestData + "llama-q8_0.gguf", folder / "model.gguf");
+  const std::string before = read_text(folder / "model.gguf");
+  check_refused(folder, "--model model.gguf --token-ids 1 --logits ./model.gguf", "overwritten");
+  check_refused(folder, kModel + "--token-ids 1 --logits out --trace ./out", "overwritten");
+  CHECK(read_text(folder / "model.gguf") == before);
+}
+
+TEST_CASE("numbers of tokens that no model has are refused before anything is made of them") {
+  const TemporaryFolder folder;
+  check_refused(folder, kModel + "--random-prompt 9223372036854775807", "9223372036854775807");
+  check_refused(folder, kModel + "--token-ids 1,5 -n 9223372036854775807", "9223372036854775807");
+  check_refused(folder, kModel + "--token-ids ,", "names no id");
+}
+
 }  // namespace
 }  // namespace tandem
