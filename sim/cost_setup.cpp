@@ -22,9 +22,15 @@ double bytes_per_element(DType dtype) {
   return static_cast<double>(info(dtype).block_bytes) / static_cast<double>(info(dtype).block_size);
 }
 
-/// The decode step that the plan was made for, moved to where the first phase reaches.
+/// The decode step that the plan was made for; where no phase holds it, moved to where the first
+/// reaches.
 Step workload_step(const Plan& plan) {
-  const Phase& phase = plan.phases.front();
+  const Workload& work = plan.workload;
+  const auto holds = [&](const Phase& phase) {
+    return phase.tokens.contains(work.tokens) && phase.context.contains(work.context);
+  };
+  const auto found = std::find_if(plan.phases.begin(), plan.phases.end(), holds);
+  const Phase& phase = found == plan.phases.end() ? plan.phases.front() : *found;
   const auto within = [](int64_t value, Range range) {
     return std::clamp(value, range.begin, range.end - 1);
   };
@@ -114,14 +120,14 @@ void CostModel::find_links(const MachineProfile& machine, const Plan& plan) {
 void CostModel::find_contention(const MachineProfile& machine, const Plan& plan) {
   for (const Contention& measured : machine.contention) {
     uint64_t mask = 0;
-    bool all_known = true;
+    // Units that the plan lacks come behind those it has: what a larger set reaches bounds a
+    // smaller one that was not measured.
+    size_t next = plan.units.size();
     for (const std::string& name : measured.units) {
       const int unit = index_of(plan.units, name);
-      all_known = all_known && unit >= 0;
-      if (unit >= 0) mask |= uint64_t{1} << unit;
+      mask |= uint64_t{1} << (unit >= 0 ? static_cast<size_t>(unit) : next++);
     }
-    if (all_known)
-      contention_.push_back({mask, measured.total_per_s.median, measured.compute_slowdown.median});
+    contention_.push_back({mask, measured.total_per_s.median, measured.compute_slowdown.median});
   }
 }
 

@@ -24,12 +24,6 @@ OpShares blend(const OpShares& a, const OpShares& b, double towards_b) {
           blend(a.lm_head, b.lm_head, towards_b)};
 }
 
-/// The unit with the largest budget keeps the embedding, which cannot be split.
-int roomiest(const std::vector<double>& budget_bytes) {
-  return static_cast<int>(std::max_element(budget_bytes.begin(), budget_bytes.end()) -
-                          budget_bytes.begin());
-}
-
 /// Shares that use up all budgets alike; units without one share what those with one are spared.
 Shares easiest_shares(const std::vector<double>& room) {
   const bool all_limited =
@@ -44,9 +38,11 @@ Shares easiest_shares(const std::vector<double>& room) {
 
 class BudgetSearch {
  public:
-  BudgetSearch(const ModelSpec& model, const std::vector<std::string>& units,
-               const std::vector<double>& budget_bytes, const Scorer& scorer)
-      : model_(model), units_(units), embedding_(roomiest(budget_bytes)), scorer_(scorer) {}
+  BudgetSearch(const ModelSpec& model, const std::vector<std::string>& units, const Scorer& scorer)
+      : model_(model), units_(units), scorer_(scorer) {}
+
+  /// Of the plans from here on: it cannot be split.
+  void put_embedding(size_t unit) { embedding_ = static_cast<int>(unit); }
 
   Plan plan(const OpShares& shares) const {
     Plan plan = plan_by_shares(model_, units_, shares);
@@ -65,6 +61,8 @@ class BudgetSearch {
       (scorer_.fits(at(middle)) ? fit : misfit) = middle;
     }
     ScoredPlan scored = scorer_.score("planned", without_idle_units(at(fit)));
+    // An idle unit may hold what the others have no room for.
+    if (!scored.candidate.fits) scored = scorer_.score("planned", at(fit));
     if (!best_ || request_s(scored.candidate) < request_s(best_->candidate))
       best_ = std::move(scored);
   }
@@ -74,7 +72,7 @@ class BudgetSearch {
  private:
   const ModelSpec& model_;
   const std::vector<std::string>& units_;
-  int embedding_;
+  int embedding_ = 0;
   const Scorer& scorer_;
   std::optional<ScoredPlan> best_;
 };
@@ -86,24 +84,43 @@ std::vector<double> scaled(std::vector<double> prices, double factor) {
 
 }  // namespace
 
+namespace {
+
+/// Budgets less what no shares change: workspaces, and the embedding, which a tied head has among
+/// its columns.
+std::vector<double> room_for_shares(const ModelSpec& model, std::vector<double> budget_bytes,
+                                    size_t embedding, const std::vector<UnitMemory>& memory) {
+  for (size_t unit = 0; unit < budget_bytes.size(); ++unit)
+    budget_bytes[unit] -= static_cast<double>(memory[unit].workspace);
+  if (!model.tied_embedding)
+    budget_bytes[embedding] -=
+        static_cast<double>(model.vocab_size * row_bytes(model.embedding, model.hidden_size));
+  return budget_bytes;
+}
+
+}  // namespace
+
 BudgetedPlan search_within_budgets(const ModelSpec& model, const std::vector<std::string>& units,
                                    const std::vector<double>& budget_bytes,
                                    const StepRelaxation& step, const Scorer& scorer) {
   const Dual dual = best_dual(step, budget_bytes);
-  BudgetSearch search(model, units, budget_bytes, scorer);
-  std::vector<double> room = budget_bytes;
-  room[static_cast<size_t>(roomiest(room))] -=
-      static_cast<double>(model.vocab_size * row_bytes(model.embedding, model.hidden_size));
-  const Shares even = easiest_shares(room);
-  const OpShares easiest{even, even, even, even, even};
+  BudgetSearch search(model, units, scorer);
   // At the dual's prices a stage is indifferent between shares; a little less or more decides it
   // one way or the other, and the budget lies between the two.
   const OpShares cheap = priced_shares(step, scaled(dual.prices, 0.95));
   const OpShares dear = priced_shares(step, scaled(dual.prices, 1.05));
-  for (const auto& [from, to] :
-       {std::pair(cheap, dear), std::pair(cheap, easiest), std::pair(dear, easiest)})
-    search.consider(from, to);
-  return {std::move(search).best(), search.plan(easiest), dual.bound_s};
+  std::optional<OpShares> nearest;
+  for (size_t unit = 0; unit < units.size(); ++unit) {
+    search.put_embedding(unit);
+    const Shares even = easiest_shares(
+        room_for_shares(model, budget_bytes, unit, scorer.memory(search.plan(cheap))));
+    const OpShares easiest{even, even, even, even, even};
+    if (!nearest) nearest = easiest;
+    for (const auto& [from, to] :
+         {std::pair(cheap, dear), std::pair(cheap, easiest), std::pair(dear, easiest)})
+      search.consider(from, to);
+  }
+  return {std::move(search).best(), search.plan(*nearest), dual.bound_s};
 }
 
 }  // namespace tandem

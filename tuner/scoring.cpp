@@ -68,8 +68,12 @@ ScoredPlan Scorer::score(const std::string& name, Plan plan) const {
   return scored;
 }
 
+std::vector<UnitMemory> Scorer::memory(const Plan& plan) const {
+  return plan_memory(model_, machine_, with_header(plan));
+}
+
 bool Scorer::fits(const Plan& plan) const {
-  const std::vector<UnitMemory> memory = plan_memory(model_, machine_, with_header(plan));
+  const std::vector<UnitMemory> memory = this->memory(plan);
   int64_t together = 0;
   for (size_t unit = 0; unit < memory.size(); ++unit) {
     const auto budget = options_.budget_bytes.find(plan.units[unit]);
@@ -80,7 +84,7 @@ bool Scorer::fits(const Plan& plan) const {
 }
 
 std::string Scorer::memory_table(const Plan& plan) const {
-  const std::vector<UnitMemory> memory = plan_memory(model_, machine_, with_header(plan));
+  const std::vector<UnitMemory> memory = this->memory(plan);
   std::vector<std::string> rows;
   int64_t together = 0;
   for (size_t unit = 0; unit < memory.size(); ++unit) {

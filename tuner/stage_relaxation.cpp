@@ -153,6 +153,15 @@ double price_of(const StageRelaxation& stage, const Division& division,
   return price;
 }
 
+/// Whether a division deals out the whole stage.
+bool covers(const StageRelaxation& stage, const Division& division) {
+  const auto sum = [](const std::vector<double>& amounts) {
+    return std::accumulate(amounts.begin(), amounts.end(), 0.0);
+  };
+  return sum(division.blocks) >= static_cast<double>(stage.blocks) &&
+         (division.cells.empty() || sum(division.cells) >= stage.cells * (1 - 1e-9));
+}
+
 /// Time beyond which no unit could take more.
 double longest_s(const StageRelaxation& stage) {
   double longest = 0;
@@ -192,6 +201,8 @@ StageRelaxation relax_attention(StagePricer& pricer, int64_t layers) {
   relaxed.cell_bytes =
       whole.bytes /
       static_cast<double>(whole.kv_heads * (pricer.step().context + pricer.step().tokens));
+  relaxed.new_cells = static_cast<double>(whole.kv_heads) *
+                      (whole.positions - static_cast<double>(pricer.step().context));
   double per_block = kImpossible, per_cell = kImpossible, most_per_s = 0;
   for (int unit = 0; unit < pricer.num_units(); ++unit) {
     UnitCurve& curve = relaxed.curves[static_cast<size_t>(unit)];
@@ -214,12 +225,15 @@ PricedStage price_stage(const StageRelaxation& stage, std::span<const double> pr
   const double longest = std::max(stage.floor_s, longest_s(stage));
   const double ratio = std::pow(longest / stage.floor_s, 1.0 / kSteps);
   PricedStage best{kImpossible, {}};
+  const double highest = prices.empty() ? 0 : *std::max_element(prices.begin(), prices.end());
+  const double spared = highest * stage.cell_bytes * stage.new_cells;
   double limit = stage.floor_s;
   for (int i = 0; i < kSteps; ++i) {
     const double next = i + 1 == kSteps ? longest : limit * ratio;
     const Division division = divide_within(stage, next, prices);
-    const double price = limit + price_of(stage, division, prices);
-    if (price < best.floor_s) best = {price, division};
+    const double price = limit + price_of(stage, division, prices) - spared;
+    // A limit may be short of the first that is possible by the rounding of the last bit.
+    if (covers(stage, division) && price < best.floor_s) best = {price, division};
     limit = next;
   }
   return best;

@@ -25,6 +25,7 @@ struct StageRelaxation {
   double block_bytes = 0;                 ///< of weights, as the file counts them
   std::vector<AttentionFloor> attention;  ///< [unit]; empty for the other stages
   double cells = 0;
+  double new_cells = 0;   ///< of `cells`, those of new tokens: who attends them need not keep them
   double cell_bytes = 0;  ///< of keys and values that stay on the unit
   double floor_s = 0;     ///< no split is faster
 };
