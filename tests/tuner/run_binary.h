@@ -54,8 +54,11 @@ struct Finished {
 /// `arguments` as a shell takes them; the working folder is `folder`.
 inline Finished run_tandem(const TemporaryFolder& folder, const std::string& arguments) {
   const TemporaryFolder output;
+  // Set where the tests themselves run under an emulator of another CPU.
+  const char* launcher = std::getenv("TANDEM_TEST_LAUNCHER");
   // The arguments come last, so that a redirection among them wins.
-  const std::string command = "cd '" + folder.path().string() + "' && " TANDEM_BINARY " >'" +
+  const std::string command = "cd '" + folder.path().string() + "' && " +
+                              (launcher == nullptr ? "" : launcher) + " " TANDEM_BINARY " >'" +
                               (output / "out").string() + "' 2>'" + (output / "err").string() +
                               "' </dev/null " + arguments;
   const int status = std::system(command.c_str());
