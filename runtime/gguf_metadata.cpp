@@ -77,8 +77,10 @@ double GgufMetadata::positive(std::string_view key, std::optional<double> fallba
 }
 
 void GgufMetadata::fail(std::string_view key, std::string_view message) const {
-  fail_at_byte(gguf_.path, gguf_.metadata.find(key)->second.byte,
-               fmt::format("{} {}", key, message));
+  const auto entry = gguf_.metadata.find(key);
+  if (entry == gguf_.metadata.end())
+    throw Error(fmt::format("{}: {} {}", gguf_.path, key, message));
+  fail_at_byte(gguf_.path, entry->second.byte, fmt::format("{} {}", key, message));
 }
 
 void GgufMetadata::fail_missing(std::string_view key) const {
