@@ -8,9 +8,12 @@
 namespace tandem {
 namespace {
 
+/// Cached positions that a part attends.
+Range context_of(const AttentionArgs& args) { return intersect(args.context, {0, args.past}); }
+
 /// Chunks that a part touches: its cached positions and, where it has them, the new ones.
 Range chunks_of(const AttentionArgs& args) {
-  Range positions = args.context;
+  Range positions = context_of(args);
   if (args.include_new) positions = hull(positions, {args.past, args.past + args.tokens});
   if (positions.empty()) return {};
   return {positions.begin / kAttentionChunk, div_up(positions.end, kAttentionChunk)};
@@ -106,7 +109,7 @@ void CpuDevice::attend_tile(const AttentionArgs& args, const Tile& tile, const K
        .q = q,
        .rows = tile.rows.size(),
        .cached = run_of(args.cache, tile.kv_head, args.cache.positions.begin,
-                        intersect(args.context, positions), chunk),
+                        intersect(context_of(args), positions), chunk),
        .fresh = run_of(step, tile.kv_head, step_first, fresh, chunk),
        .visible_new = visible,
        .scratch = reinterpret_cast<float*>(scratch_[static_cast<size_t>(worker)].attention.get()),
@@ -210,7 +213,8 @@ void CpuDevice::attend_by_rows(const AttentionArgs& args, Range chunks) {
       const int64_t last_token = (tile.rows.end - 1) / args.group;
       for (int64_t chunk = chunks.begin; chunk < chunks.end; ++chunk) {
         const int64_t first_position = chunk * kAttentionChunk;
-        if (first_position >= args.context.end && first_position > args.past + last_token) break;
+        if (first_position >= context_of(args).end && first_position > args.past + last_token)
+          break;
         attend_chunk(args, tile, chunk, worker);
       }
       for (int64_t r = 0; r < tile.rows.size(); ++r)
@@ -239,7 +243,7 @@ void CpuDevice::commit(const CommitArgs& args) {
   const Range heads = intersect(args.step.kv_heads, args.cache.kv_heads);
   team_.for_each(heads.size(), 1, [&](int, Range pieces) {
     for (int64_t head = heads.begin + pieces.begin; head < heads.begin + pieces.end; ++head)
-      for (size_t i = 0; i < args.rows.size(); ++i) {
+      for (size_t i = 0; i < args.rows.size() && args.rows[i] >= 0; ++i) {
         const int64_t position = args.first_position + static_cast<int64_t>(i);
         if (!args.cache.positions.contains(position)) continue;
         copy_row(args.step, lead + args.rows[i], args.cache, position - args.cache.positions.begin,

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <chrono>
 #include <cmath>
 #include <cstring>
 #include <utility>
@@ -41,6 +42,7 @@ void grow(std::vector<T>& memory, int64_t size) {
 
 CpuDevice::CpuDevice(const CpuDeviceOptions& options)
     : kernels_(kernel_set(options.isa)),
+      yield_(options.yield),
       team_(options.cores, options.yield),
       scratch_(options.cores.size()) {
   for (WorkerScratch& scratch : scratch_) {
@@ -81,7 +83,33 @@ int64_t CpuDevice::workspace_bytes() const {
   return bytes;
 }
 
-std::shared_ptr<const PlacedMatrix> CpuDevice::place(const MatrixSource& source, Range columns) {
+bool CpuDevice::begin_step(uint64_t /*recording*/) {
+  team_.wake();
+  return false;
+}
+
+void CpuDevice::wait(Flag& flag) {
+  while (!flag.take()) relax(yield_);
+}
+
+void CpuDevice::stamp(int64_t* ns) {
+  const auto now = std::chrono::steady_clock::now().time_since_epoch();
+  *ns = std::chrono::nanoseconds(now).count();
+}
+
+void CpuDevice::read_all(const std::byte* memory, int64_t bytes) {
+  constexpr int64_t kPieceBytes = 256 << 10;
+  team_.for_each(div_up(bytes, kPieceBytes), 1, [&](int, Range pieces) {
+    const int64_t begin = pieces.begin * kPieceBytes;
+    const uint64_t sum =
+        kernels_.read(memory + begin, std::min(pieces.end * kPieceBytes, bytes) - begin);
+    asm volatile("" : : "r"(sum));  // or the read would be for nothing
+  });
+}
+
+std::shared_ptr<const PlacedMatrix> CpuDevice::place(const MatrixSource& source, Range columns,
+                                                     [[maybe_unused]] Home home) {
+  assert(home == Home::kResident);  // what streams over a link lies here already
   auto matrix = std::make_shared<CpuMatrix>();
   matrix->dtype = source.dtype;
   matrix->columns = source.columns;
@@ -109,6 +137,14 @@ std::shared_ptr<const PlacedMatrix> CpuDevice::place(const MatrixSource& source,
 }
 
 std::shared_ptr<std::byte[]> CpuDevice::allocate(int64_t bytes) { return map_memory(bytes); }
+
+void CpuDevice::write(std::byte* to, const std::byte* from, int64_t bytes) {
+  std::memcpy(to, from, static_cast<size_t>(bytes));
+}
+
+void CpuDevice::read(std::byte* to, const std::byte* from, int64_t bytes) {
+  write(to, from, bytes);
+}
 
 /// Normalises and prepares all tokens of an input once, shared by the team.
 void CpuDevice::prepare(const LinearInput& input, int64_t k, ActivationFormat format) {

@@ -48,8 +48,11 @@ class CpuDevice : public Device {
  public:
   explicit CpuDevice(const CpuDeviceOptions& options);
 
-  std::shared_ptr<const PlacedMatrix> place(const MatrixSource& source, Range columns) override;
+  std::shared_ptr<const PlacedMatrix> place(const MatrixSource& source, Range columns,
+                                            Home home) override;
   std::shared_ptr<std::byte[]> allocate(int64_t bytes) override;
+  void write(std::byte* to, const std::byte* from, int64_t bytes) override;
+  void read(std::byte* to, const std::byte* from, int64_t bytes) override;
   void linear(const LinearArgs& args) override;
   void gate_up(const GateUpArgs& args) override;
   void qkv(const QkvArgs& args) override;
@@ -58,9 +61,12 @@ class CpuDevice : public Device {
   void embed(const EmbedArgs& args) override;
   void commit(const CommitArgs& args) override;
   int32_t argmax(const float* values, int64_t n) override;
+  void wait(Flag& flag) override;
+  void stamp(int64_t* ns) override;
+  void read_all(const std::byte* memory, int64_t bytes) override;
   void reserve(const DeviceLimits& limits) override;
   int64_t workspace_bytes() const override;
-  void begin_step() override { team_.wake(); }
+  bool begin_step(uint64_t recording) override;
   void end_step() override { team_.rest(); }
 
  private:
@@ -82,6 +88,7 @@ class CpuDevice : public Device {
   void attend_by_rows(const AttentionArgs& args, Range chunks);
 
   const KernelSet& kernels_;
+  bool yield_;
   Team team_;
   Arena weights_;
   std::array<Activations, 3> prepared_{};

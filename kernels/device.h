@@ -11,9 +11,44 @@
 #include <vector>
 
 #include "kernels/dtype.h"
+#include "kernels/flag.h"
 #include "kernels/range.h"
 
 namespace tandem {
+
+// Two kinds of memory. What Device::allocate() gives is the unit's own, in its fastest memory; the
+// host may not touch it but through write() and read(). All other buffers and vectors that
+// arguments point to are exchanged memory: host memory that every unit involved was told of by
+// share(). A CPU unit works on it in place. A CUDA unit keeps a copy: it sees what others wrote
+// after receive(), and writes its own results to both where `publish` says so.
+
+/// A number that is the same for every run of a recorded step, or one that is looked up in
+/// exchanged memory each time (the depth of the context grows, the calls stay).
+struct StepValue {
+  const int64_t* at = nullptr;  ///< in exchanged memory, or null
+  int64_t fixed = 0;
+
+  StepValue() = default;
+  StepValue(int64_t value) : fixed(value) {}  // NOLINT: a plain number is the ordinary case
+  static StepValue looked_up(const int64_t* at) {
+    StepValue value;
+    value.at = at;
+    return value;
+  }
+  operator int64_t() const { return at ? *at : fixed; }  // NOLINT
+};
+
+/// A rectangle of exchanged memory: `rows` runs of `bytes`, `stride` bytes apart.
+struct Block {
+  std::byte* data = nullptr;
+  int64_t rows = 1;
+  int64_t bytes = 0;
+  int64_t stride = 0;
+};
+
+/// Where a placed matrix waits for its kernel: in the unit's own memory, or in host memory from
+/// where it is copied over the link ahead of each use (CUDA units).
+enum class Home : uint8_t { kResident, kStreamed };
 
 /// A weight matrix as the file stores it: `columns` output features, each a row of `k` elements.
 /// Rows are grouped in segments (a head of q, k or v; the whole matrix elsewhere) and a segment
@@ -58,6 +93,7 @@ struct LinearArgs {
   float* y = nullptr;  ///< [tokens x y_stride], only `columns` are touched
   int64_t y_stride = 0;
   bool add = false;
+  bool publish = true;  ///< other units or the host read the result (here and below)
 };
 
 /// h[t][j] = silu(gate_j . x_t) * (up_j . x_t) for j in columns (SwiGLU, Shazeer 2020, eq. 6).
@@ -68,6 +104,7 @@ struct GateUpArgs {
   Range columns;
   float* h = nullptr;  ///< [tokens x h_stride]
   int64_t h_stride = 0;
+  bool publish = true;
 };
 
 /// Keys and values of consecutive positions (a cache) or of the new tokens (the step buffer).
@@ -124,10 +161,11 @@ struct QkvArgs {
   RopeOrder rope_order = RopeOrder::kNormal;
   const float* cos_sin =
       nullptr;           ///< [tokens x rope_dim / 2 x 2]: cosine, sine of each pair's angle
-  int64_t past = 0;      ///< positions cached before this step: places the rows in `step`
+  StepValue past;        ///< positions cached before this step: places the rows in `step`
   float* q = nullptr;    ///< [tokens x num_heads x head_dim], heads of kv_heads are written
   int64_t q_stride = 0;  ///< num_heads * head_dim
-  KvView step;           ///< row t is token t; rounded to step.dtype
+  KvView step;           ///< row t is token t; rounded to step.dtype; exchanged memory
+  bool publish = true;   ///< of q, keys and values
 };
 
 /// One part of a layer's attention: for every query head of kv_heads and every token the softmax
@@ -137,8 +175,8 @@ struct QkvArgs {
 struct AttentionArgs {
   int64_t tokens = 0;
   const int32_t* parents =
-      nullptr;       ///< [tokens], index of the parent token, -1 = the context; null = a chain
-  int64_t past = 0;  ///< positions cached before this step
+      nullptr;     ///< [tokens], index of the parent token, -1 = the context; null = a chain
+  StepValue past;  ///< positions cached before this step
   Range kv_heads;
   int64_t group = 1;
   int64_t head_dim = 0;
@@ -146,11 +184,12 @@ struct AttentionArgs {
   const float* q = nullptr;  ///< [tokens x q_stride]
   int64_t q_stride = 0;
   KvView cache;   ///< holds `context`; unused where context is empty
-  Range context;  ///< within [0, past), cut on kAttentionChunk
+  Range context;  ///< cut on kAttentionChunk; of it those before `past` are seen
   bool include_new = false;
   KvView step;
   float* out = nullptr;    ///< [tokens x q_stride] normalised o / l, or null and:
   float* state = nullptr;  ///< [tokens x num_heads x (head_dim + 2)]: o, then m, then l
+  bool publish = true;
 };
 
 /// out = merged o / l of the heads of kv_heads; states ascend in position.
@@ -162,6 +201,7 @@ struct MergeArgs {
   std::span<const float* const> states;  ///< each [tokens x num_heads x (head_dim + 2)]
   float* out = nullptr;                  ///< [tokens x q_stride]
   int64_t q_stride = 0;
+  bool publish = true;
 };
 
 /// x[t] = row token_ids[t] of the embedding, dequantised. The table is read as the file stores it,
@@ -176,9 +216,9 @@ struct EmbedArgs {
 /// Appends row rows[i] of the step buffer to position first_position + i of the cache.
 struct CommitArgs {
   KvView step;
-  KvView cache;  ///< rows outside cache.positions are another home's: skipped
-  std::span<const int32_t> rows;
-  int64_t first_position = 0;
+  KvView cache;                   ///< rows outside cache.positions are another home's: skipped
+  std::span<const int32_t> rows;  ///< exchanged memory; from the first negative one on none is kept
+  StepValue first_position;
 };
 
 /// The largest step a device will be asked for.
@@ -190,17 +230,28 @@ struct DeviceLimits {
   int64_t head_dim = 0;
 };
 
-/// One processing unit, driven by one thread: calls return when the result is in host memory (a
-/// CUDA unit may enqueue instead and honour wait()).
+/// One processing unit, driven by one thread.
+///
+/// A unit that does not enqueue has a result in exchanged memory when a call returns. One that does
+/// (a CUDA unit) only queues a call of linear, gate_up, qkv, attention, merge, commit, wait, raise,
+/// receive or stamp; the queue runs in order, at once or when end_step() is called. embed and
+/// argmax are done when they return on every unit: a CUDA unit's driver does them on its core.
 class Device {
  public:
   virtual ~Device() = default;
+  virtual bool enqueues() const { return false; }
 
   /// Packs columns of a matrix into this unit's memory, touched first by the cores that will read
-  /// it.
-  virtual std::shared_ptr<const PlacedMatrix> place(const MatrixSource& source, Range columns) = 0;
-  /// Zeroed memory near this unit, for caches and buffers it writes; 64-byte aligned.
+  /// it; or, streamed, into host memory that it is copied from.
+  virtual std::shared_ptr<const PlacedMatrix> place(const MatrixSource& source, Range columns,
+                                                    Home home = Home::kResident) = 0;
+  /// Zeroed memory of this unit, for caches; 64-byte aligned.
   virtual std::shared_ptr<std::byte[]> allocate(int64_t bytes) = 0;
+  /// Copies into and out of memory that allocate() gave.
+  virtual void write(std::byte* to, const std::byte* from, int64_t bytes) = 0;
+  virtual void read(std::byte* to, const std::byte* from, int64_t bytes) = 0;
+  /// Makes host memory exchanged memory of this unit for as long as the handle lives.
+  virtual std::shared_ptr<void> share(std::byte* /*memory*/, int64_t /*bytes*/) { return nullptr; }
 
   virtual void linear(const LinearArgs& args) = 0;
   virtual void gate_up(const GateUpArgs& args) = 0;
@@ -212,6 +263,19 @@ class Device {
   /// Index of the largest of n values; ties go to the lowest index.
   virtual int32_t argmax(const float* values, int64_t n) = 0;
 
+  /// Waits for a flag of exchanged memory and lowers it; a flag that was cancelled counts as
+  /// raised.
+  virtual void wait(Flag& flag) = 0;
+  /// Raises a flag when everything before it is done and visible to all units.
+  virtual void raise(Flag& flag) { flag.raise(); }
+  /// Takes over what another unit or the host wrote to a block.
+  virtual void receive(const Block& /*block*/) {}
+  /// Stores the time in nanoseconds of the host's steady clock, in exchanged memory.
+  virtual void stamp(int64_t* ns) = 0;
+
+  /// Reads memory that allocate() gave, once, as fast as the unit can: for probes of bandwidth.
+  virtual void read_all(const std::byte* memory, int64_t bytes) = 0;
+
   /// Makes scratch large enough for steps within these limits, so that no later call allocates.
   /// Calls beyond them grow it.
   virtual void reserve(const DeviceLimits& limits) = 0;
@@ -220,8 +284,16 @@ class Device {
 
   /// Called by the driver thread before its first and after its last task of a step: pins the
   /// thread and wakes the team; lets the team sleep. Work between the two never sleeps, only spins.
-  virtual void begin_step() = 0;
+  ///
+  /// Steps of one `recording` (0 = none) make the same calls with the same arguments up to
+  /// end_step(). True: this unit has recorded them and runs them now; the caller makes only calls
+  /// of embed and argmax. A unit that enqueues runs what was queued when launch() is called.
+  virtual bool begin_step(uint64_t recording = 0) = 0;
+  virtual void launch() {}
+  /// Returns when all calls of the step are done. Error where the unit failed.
   virtual void end_step() = 0;
+  /// Forgets all recordings: plan or buffers change.
+  virtual void forget_recordings() {}
 };
 
 /// What a CPU unit is made of: `cores` are logical CPU numbers of this process's affinity mask.
@@ -234,13 +306,22 @@ struct CpuDeviceOptions {
 
 std::unique_ptr<Device> open_cpu_device(const CpuDeviceOptions& options);
 
-/// CUDA devices of this machine, in the driver's order; none where the build or the machine has no
-/// CUDA.
+/// One CUDA device of this machine; none are listed where the build or the machine has no CUDA.
 struct CudaDeviceInfo {
   std::string name;
+  std::string capability;  ///< "9.0"
   int64_t memory_bytes = 0;
+  bool unified = false;            ///< shares the host's memory: exchanged memory is not copied
+  bool stream_memory_ops = false;  ///< waits on flags inside a stream
 };
 std::vector<CudaDeviceInfo> list_cuda_devices();
-std::vector<std::unique_ptr<Device>> open_cuda_devices();
+
+struct CudaDeviceOptions {
+  int index = 0;       ///< in the driver's order
+  int core = -1;       ///< logical CPU that the driver thread is pinned to; -1 = none
+  bool yield = false;  ///< as in CpuDeviceOptions
+};
+/// Error where there is no such device, or its driver is too old.
+std::unique_ptr<Device> open_cuda_device(const CudaDeviceOptions& options);
 
 }  // namespace tandem

@@ -1,5 +1,4 @@
-// Hand-offs between threads that spin: how to wait, and the flag that one unit raises for the
-// others.
+// Hand-offs between threads that spin: how to wait, and the flag that one unit raises for another.
 #pragma once
 
 #include <sched.h>
@@ -22,13 +21,21 @@ inline void relax(bool yield) {
 #endif
 }
 
-/// Raised by one producer to the number of the step it has finished its task in; one cache line
-/// each.
+/// Raised by one producer, lowered by its one consumer, once a step each; one cache line. The
+/// values are the same every step, so that a GPU can replay a recorded wait.
 struct alignas(64) Flag {
-  std::atomic<uint32_t> step{0};
+  static constexpr uint32_t kLowered = 0, kRaised = 1, kCancelled = 2;
+  std::atomic<uint32_t> value{kLowered};
 
-  void raise(uint32_t number) { step.store(number, std::memory_order_release); }
-  bool raised(uint32_t number) const { return step.load(std::memory_order_acquire) == number; }
+  void raise() { value.store(kRaised, std::memory_order_release); }
+  /// Lets a waiting consumer go on although its producer failed.
+  void cancel() { value.store(kCancelled, std::memory_order_release); }
+  /// Lowers a raised flag; false while it is not raised. A cancelled one stays as it is.
+  bool take() {
+    const uint32_t seen = value.load(std::memory_order_acquire);
+    if (seen == kRaised) value.store(kLowered, std::memory_order_relaxed);
+    return seen != kLowered;
+  }
 };
 
 /// Turns of a spin loop before a thread that has nothing to do between steps goes to sleep (about

@@ -11,10 +11,10 @@ double handoff_s(int core_a, int core_b, int round_trips) {
   double seconds = 0;
   run_pinned({core_a, core_b}, [&](size_t side) {
     const double start_s = steady_now_s();
-    for (uint32_t i = 1; i <= static_cast<uint32_t>(round_trips); ++i) {
-      if (side == 0) there.raise(i);
-      while (!(side == 0 ? back : there).raised(i)) relax(yield);
-      if (side == 1) back.raise(i);
+    for (int i = 0; i < round_trips; ++i) {
+      if (side == 0) there.raise();
+      while (!(side == 0 ? back : there).take()) relax(yield);
+      if (side == 1) back.raise();
     }
     if (side == 0) seconds = steady_now_s() - start_s;
   });

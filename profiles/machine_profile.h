@@ -19,9 +19,10 @@ struct Unit {
   std::string name;  ///< "cpu0"
   UnitKind kind = UnitKind::kCpu;
   std::vector<int> cores;  ///< logical CPU numbers; a CUDA unit: its driver's core
-  std::string isa;         ///< kernel set, e.g. "avx2"
+  std::string isa;         ///< kernel set, e.g. "avx2"; a CUDA unit: its capability, "sm_90"
   std::string
       memory;  ///< "dram0": units of one memory share its bandwidth, copies of weights and capacity
+  int index = 0;  ///< of a CUDA unit: the device's number in the driver's order
 };
 
 /// Time of the linear kernels of one dtype for a step of `tokens` tokens, preparation of the input
@@ -64,11 +65,12 @@ struct UnitProfile {
   Figure barrier_s;  ///< an empty team call: fork and join
 };
 
-/// One-way hand-off of a flag between two units' drivers.
+/// From one unit to another: a flag, and what a unit with a memory of its own must copy.
 struct Link {
   std::string from;
   std::string to;
-  Figure latency_s;
+  Figure latency_s;         ///< one-way hand-off of a flag
+  Figure bytes_per_s = {};  ///< of results copied from host memory; 0 where nothing is copied
 };
 
 /// What units streaming weights of one dtype at once reach of the bandwidth that bare reads do.

@@ -5,6 +5,7 @@
 #include <charconv>
 #include <string_view>
 
+#include "kernels/device.h"
 #include "kernels/error.h"
 #include "kernels/kernel_set.h"
 #include "profiles/hwloc_topology.h"
@@ -60,7 +61,20 @@ void set_isa(Unit& unit, std::string_view isa, std::string_view piece, const Mac
   unit.isa = isa;
 }
 
-/// "cpu1=1,3-5,isa:avx2"
+/// "cuda:0" makes a unit the driver's first GPU.
+void make_cuda(Unit& unit, std::string_view text, std::string_view piece) {
+  const std::vector<CudaDeviceInfo> devices = list_cuda_devices();
+  size_t index = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), index);
+  if (text.empty() || error != std::errc() || end != text.data() + text.size())
+    fail(piece, "expected a CUDA device's number as in cuda:0");
+  if (index >= devices.size())
+    fail(piece, fmt::format("there is no CUDA device {} here, {} found", index, devices.size()));
+  const int core = unit.cores.empty() ? -1 : unit.cores.front();
+  unit = cuda_unit(unit.name, static_cast<int>(index), core, devices[index]);
+}
+
+/// "cpu1=1,3-5,isa:avx2" or "gpu0=7,cuda:0": the core that drives it, then the device.
 Unit parse_unit(std::string_view text, const Machine& machine) {
   const size_t equals = text.find('=');
   if (equals == std::string_view::npos) fail(text, "expected NAME=CORES as in cpu0=0-3,isa:avx2");
@@ -76,12 +90,15 @@ Unit parse_unit(std::string_view text, const Machine& machine) {
   for (const std::string_view piece : split(text.substr(equals + 1), ',')) {
     if (piece.starts_with("isa:"))
       set_isa(unit, piece.substr(4), piece, machine);
+    else if (piece.starts_with("cuda:"))
+      make_cuda(unit, piece.substr(5), piece);
     else if (piece.find(':') != std::string_view::npos)
-      fail(piece, "unknown option, expected isa:NAME");
+      fail(piece, "unknown option, expected isa:NAME or cuda:NUMBER");
     else
       add_cores(unit, piece, machine);
   }
-  if (unit.cores.empty()) fail(text, "a unit needs at least one CPU");
+  if (unit.cores.empty() || unit.cores.front() < 0)
+    fail(text, "a unit needs at least one CPU, a GPU the one that drives it, before cuda:NUMBER");
   return unit;
 }
 
@@ -92,7 +109,8 @@ std::vector<Unit> parse_units(const std::string& text, const Machine& machine) {
   std::vector<Unit> units;
   for (const std::string_view piece : split(text, ';')) {
     Unit unit = parse_unit(piece, machine);
-    unit.memory = fmt::format("dram{}", topology.numa_node_of(unit.cores.front()));
+    if (unit.memory.empty())
+      unit.memory = fmt::format("dram{}", topology.numa_node_of(unit.cores.front()));
     if (std::any_of(units.begin(), units.end(), [&](const Unit& u) { return u.name == unit.name; }))
       fail(piece, "there is a unit of this name already");
     units.push_back(std::move(unit));

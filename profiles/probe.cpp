@@ -128,7 +128,10 @@ void round_figures(MachineProfile& profile) {
     for (AttentionCurve& curve : unit.attention) round_curve(curve.seconds);
     for (Curve* curve : {&unit.embed, &unit.merge, &unit.commit, &unit.argmax}) round_curve(*curve);
   }
-  for (Link& link : profile.links) round_figure(link.latency_s);
+  for (Link& link : profile.links) {
+    round_figure(link.latency_s);
+    round_figure(link.bytes_per_s);
+  }
   for (Contention& set : profile.contention) {
     round_figure(set.total_per_s);
     for (StreamShare& stream : set.streams) round_figure(stream.share);
@@ -143,10 +146,7 @@ void round_figures(MachineProfile& profile) {
 std::unique_ptr<Device> open_device(const Unit& unit, bool yield) {
   if (unit.kind == UnitKind::kCpu)
     return open_cpu_device({.cores = unit.cores, .isa = unit.isa, .yield = yield});
-  auto devices = open_cuda_devices();
-  if (devices.empty())
-    throw Error(fmt::format("unit {}: no CUDA device here; plan without it", unit.name));
-  return std::move(devices.front());
+  return open_cuda_device({.index = unit.index, .core = unit.cores.front(), .yield = yield});
 }
 
 MachineProfile profile_machine(const Machine& machine, const std::vector<Unit>& units,

@@ -16,11 +16,11 @@ struct AttentionWork {
   int64_t context;
   int64_t next = 0;  ///< bytes
 
-  /// A view of `rows` positions at byte `at` of the memory's KV values.
-  KvView view(int64_t rows, int64_t at) const {
+  /// A view of `rows` positions from `memory` on.
+  KvView view(int64_t rows, std::byte* memory) const {
     KvView kv{
         .kv_heads = {0, kv_heads}, .positions = {0, round_up(rows, 16)}, .head_dim = head_dim};
-    kv.k = bench->memory->kv.get() + at;
+    kv.k = memory;
     kv.v = kv.k + kv_heads * kv.k_head_bytes();
     return kv;
   }
@@ -29,10 +29,10 @@ struct AttentionWork {
   }
 
   void operator()() {
-    const KvView step = view(tokens + 16, 0);
-    if (next + bytes(view(context, 0)) > bench->memory->kv_bytes) next = 0;
+    const KvView step = view(tokens + 16, bench->exchanged->step.data());
+    if (next + bytes(view(context, nullptr)) > bench->memory->kv_bytes) next = 0;
     const int64_t stride = kv_heads * group * head_dim;
-    const KvView cache = view(context, next);
+    const KvView cache = view(context, bench->memory->kv.get() + next);
     bench->device->attention({.tokens = tokens,
                               .past = context,
                               .kv_heads = {0, kv_heads},

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <numeric>
 #include <random>
 
 #include "kernels/kernel_set.h"
@@ -9,6 +10,9 @@
 
 namespace tandem {
 namespace {
+
+/// Of a GPU's L2, well below what any of them has.
+constexpr int64_t kCudaCacheBytes = 8 << 20;
 
 /// How random bytes become finite numbers near 2^-7: word = (random & keep) | set.
 struct BitPattern {
@@ -81,7 +85,14 @@ void fill_memory(UnitBench& bench, SharedMemory& memory, const std::vector<DType
   }
   memory.kv_bytes = bytes;
   memory.kv = bench.device->allocate(bytes);
-  fill_rows(DType::kF16, bytes / 32, 16, memory.kv.get());
+  if (!bench.device->enqueues()) {
+    memory.table = memory.kv;
+    fill_rows(DType::kF16, bytes / 32, 16, memory.kv.get());
+    return;
+  }
+  memory.table = rows;
+  fill_rows(DType::kF16, bytes / 32, 16, rows.get());
+  bench.device->write(memory.kv.get(), rows.get(), bytes);
 }
 
 bool shares_core(const Unit& unit, const MachineProfile& profile) {
@@ -100,18 +111,43 @@ std::unique_ptr<UnitBench> open_bench(const Machine& machine, UnitProfile& profi
   bench->device = open_device(unit, yield);
   bench->device->reserve(
       {.tokens = kBenchMaxTokens, .k = kBenchK, .context = 8192, .heads = 64, .head_dim = 128});
-  bench->cache_bytes = cache_share(machine, unit);
-  bench->dram = make_read_regions(unit.cores, unit.isa, dram_bytes);
-  bench->cache = make_read_regions(unit.cores, unit.isa, bench->cache_bytes);
-  bench->input = bench->device->allocate(kBenchFloats * 4);
-  bench->output = bench->device->allocate(kBenchFloats * 4);
-  std::mt19937 random(1);
-  for (int64_t i = 0; i < kBenchFloats; ++i)
-    bench->in()[i] = static_cast<float>(static_cast<int32_t>(random())) * 0x1p-31f;
+  if (unit.kind == UnitKind::kCpu) {
+    bench->cache_bytes = cache_share(machine, unit);
+    bench->dram = make_read_regions(unit.cores, unit.isa, dram_bytes);
+    bench->cache = make_read_regions(unit.cores, unit.isa, bench->cache_bytes);
+  } else {
+    bench->cache_bytes = kCudaCacheBytes;
+  }
+  bench->exchanged = std::make_unique<ExchangedBuffers>(*bench->device);
   return bench;
 }
 
 }  // namespace
+
+template <class T>
+std::span<T> ExchangedBuffers::take(int64_t count) {
+  const int64_t bytes = count * static_cast<int64_t>(sizeof(T));
+  memory_.push_back(map_memory(bytes));
+  return {reinterpret_cast<T*>(memory_.back().get()), static_cast<size_t>(count)};
+}
+
+ExchangedBuffers::ExchangedBuffers(Device& device) {
+  constexpr int64_t kStepBytes = 16 << 20;  // 4 heads of 128 and more, all in f32 if need be
+  input = take<float>(kBenchFloats);
+  output = take<float>(kBenchFloats);
+  step = take<std::byte>(kStepBytes);
+  rows = take<int32_t>(kBenchMaxTokens);
+  stamps = take<int64_t>(2);
+  std::mt19937 random(1);
+  for (float& value : input) value = static_cast<float>(static_cast<int32_t>(random())) * 0x1p-31f;
+  fill_rows(DType::kF16, kStepBytes / 32, 16, step.data());
+  std::iota(rows.begin(), rows.end(), 0);
+  // Shared when they are filled: a unit's own copy begins as what they hold then.
+  for (const std::span<std::byte> bytes :
+       {std::as_writable_bytes(input), std::as_writable_bytes(output), step,
+        std::as_writable_bytes(rows), std::as_writable_bytes(stamps)})
+    shares_.push_back(device.share(bytes.data(), std::ssize(bytes)));
+}
 
 int64_t beyond_cache_bytes(const Machine& machine) {
   const int64_t wanted = std::max<int64_t>(8 * machine.last_level_bytes(), 64 << 20);
@@ -120,6 +156,7 @@ int64_t beyond_cache_bytes(const Machine& machine) {
 
 double UnitBench::time(const std::function<void()>& warm_up, const std::function<void()>& work,
                        int repetitions) {
+  if (device->enqueues()) return time_queued(warm_up, work, repetitions);
   const auto job = [&] {
     device->begin_step();
     warm_up();
@@ -138,6 +175,39 @@ double UnitBench::time(const std::function<void()>& work, int repetitions) {
 
 double UnitBench::time_cold(const std::function<void()>& work, int repetitions) {
   return repetitions > 1 ? time(work, repetitions) : time([] {}, work, repetitions);
+}
+
+/// The calls are recorded, as the executor's are, and the device's own clock times them.
+double UnitBench::time_queued(const std::function<void()>& warm_up,
+                              const std::function<void()>& work, int repetitions) {
+  const auto job = [&] {
+    device->begin_step();
+    warm_up();
+    device->launch();
+    device->end_step();
+    device->begin_step(++recordings);
+    device->stamp(&exchanged->stamps[0]);
+    for (int i = 0; i < repetitions; ++i) work();
+    device->stamp(&exchanged->stamps[1]);
+    device->launch();
+    device->end_step();
+    device->forget_recordings();
+    return 1e-9 * static_cast<double>(exchanged->stamps[1] - exchanged->stamps[0]) / repetitions;
+  };
+  return driver.start(job).get();
+}
+
+double UnitBench::time_on_host(const std::function<void()>& work, int repetitions) {
+  const auto job = [&] {
+    device->begin_step();
+    work();
+    const double start_s = steady_now_s();
+    for (int i = 0; i < repetitions; ++i) work();
+    const double seconds = steady_now_s() - start_s;
+    device->end_step();
+    return seconds / repetitions;
+  };
+  return driver.start(job).get();
 }
 
 std::vector<std::unique_ptr<UnitBench>> open_benches(

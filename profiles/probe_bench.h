@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "profiles/measure.h"
@@ -36,8 +37,30 @@ struct Grid {
 struct SharedMemory {
   std::map<DType, std::shared_ptr<const PlacedMatrix>> weights;        ///< rows of kBenchK
   std::map<DType, std::shared_ptr<const PlacedMatrix>> short_weights;  ///< rows of kBenchShortK
-  std::shared_ptr<std::byte[]> kv;                                     ///< finite f16 values
+  std::shared_ptr<std::byte[]> kv;  ///< finite f16 values, in the units' memory
+  std::shared_ptr<std::byte[]>
+      table;  ///< as many where the host reads them; where it can, the same
   int64_t kv_bytes = 0;
+};
+
+inline constexpr int64_t kBenchFloats = 4 << 20;
+
+/// Exchanged memory of one unit.
+struct ExchangedBuffers {
+  explicit ExchangedBuffers(Device& device);
+
+  std::span<float> input;     ///< [kBenchFloats] in [-1, 1)
+  std::span<float> output;    ///< [kBenchFloats]
+  std::span<std::byte> step;  ///< finite f16 keys and values of kBenchMaxTokens new tokens
+  std::span<int32_t> rows;    ///< [kBenchMaxTokens] 0, 1, 2, ...
+  std::span<int64_t> stamps;  ///< [2]
+
+ private:
+  template <class T>
+  std::span<T> take(int64_t count);
+
+  std::vector<std::shared_ptr<std::byte[]>> memory_;
+  std::vector<std::shared_ptr<void>> shares_;  ///< end before the memory does
 };
 
 /// One unit being measured.
@@ -45,15 +68,15 @@ struct UnitBench {
   UnitProfile* profile = nullptr;
   std::unique_ptr<Device> device;
   const SharedMemory* memory = nullptr;
-  int64_t cache_bytes = 0;  ///< of the last-level cache, this unit's share
-  std::vector<ReadRegion> dram;
-  std::vector<ReadRegion> cache;
-  std::shared_ptr<std::byte[]> input;   ///< floats in [-1, 1), kBenchFloats of them
-  std::shared_ptr<std::byte[]> output;  ///< as many
+  int64_t cache_bytes = 0;        ///< of the last-level cache, this unit's share
+  std::vector<ReadRegion> dram;   ///< of a CPU unit
+  std::vector<ReadRegion> cache;  ///< of a CPU unit
+  std::unique_ptr<ExchangedBuffers> exchanged;
   DriverThread driver;
+  uint64_t recordings = 0;  ///< given out
 
-  float* in() const { return reinterpret_cast<float*>(input.get()); }
-  float* out() const { return reinterpret_cast<float*>(output.get()); }
+  float* in() const { return exchanged->input.data(); }
+  float* out() const { return exchanged->output.data(); }
   /// Seconds per repetition of `work` on the unit's driver, after a call of `warm_up` that does not
   /// count.
   double time(const std::function<void()>& warm_up, const std::function<void()>& work,
@@ -63,8 +86,13 @@ struct UnitBench {
   /// The same for work that finds new memory at each call: where one call is a sample, the start
   /// does not weigh.
   double time_cold(const std::function<void()>& work, int repetitions);
+  /// The same for what every unit's driver does on the host.
+  double time_on_host(const std::function<void()>& work, int repetitions);
+
+ private:
+  double time_queued(const std::function<void()>& warm_up, const std::function<void()>& work,
+                     int repetitions);
 };
-inline constexpr int64_t kBenchFloats = 4 << 20;
 
 /// Places weights and buffers, as much as leaves the machine most of its memory. `memories`
 /// outlives the benches.

@@ -3,9 +3,29 @@
 
 namespace tandem {
 
+namespace {
+
+/// Rate at which a unit that enqueues reads `bytes` of its memory, once a call or again and again.
+Case queued_read(UnitBench& bench, const char* what, int64_t bytes, Figure& figure) {
+  const auto work = [&bench, bytes] { bench.device->read_all(bench.memory->kv.get(), bytes); };
+  return {.what = bench.profile->unit.name + what,
+          .run = [&bench, work,
+                  bytes](int) { return static_cast<double>(bytes) / bench.time(work, 4); },
+          .figure = &figure,
+          .repeats = false};
+}
+
+}  // namespace
+
 void add_memory_cases(UnitBench& bench, std::vector<Case>& cases) {
   constexpr double kSeconds = 10e-3;
   UnitProfile& profile = *bench.profile;
+  if (bench.device->enqueues()) {
+    cases.push_back(queued_read(bench, " memory read", bench.memory->kv_bytes / 16 * 16,
+                                profile.dram_read_per_s));
+    cases.push_back(queued_read(bench, " cache read", bench.cache_bytes, profile.cache_read_per_s));
+    return;
+  }
   const auto rate = [](std::vector<ReadRegion>& regions) {
     return [&regions](int) { return read_rate(regions, kSeconds); };
   };

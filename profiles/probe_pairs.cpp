@@ -6,6 +6,7 @@
 #include <set>
 #include <utility>
 
+#include "kernels/memory.h"
 #include "profiles/handoff.h"
 #include "profiles/probe_bench.h"
 
@@ -34,20 +35,47 @@ struct Pace {
   double bytes_per_s = 0;
 };
 
+/// Calls made at once, and the bytes that they read.
+struct Batch {
+  int64_t calls = 0;
+  int64_t bytes = 0;
+};
+
+/// Does one call of `work`; a unit that enqueues records a few and runs them again and again.
+std::function<Batch()> batches(UnitBench& bench, Work work) {
+  if (!bench.device->enqueues()) return [work = std::move(work)] { return Batch{1, work()}; };
+  constexpr int64_t kCalls = 4;
+  return
+      [&bench, work = std::move(work), batch = Batch{}, recording = ++bench.recordings]() mutable {
+        if (!bench.device->begin_step(recording))
+          for (batch = {}; batch.calls < kCalls; ++batch.calls) batch.bytes += work();
+        bench.device->launch();
+        bench.device->end_step();
+        return batch;
+      };
+}
+
 /// Repeats `work` on the unit's driver for `seconds` from `start_s` on.
 std::future<double> start_working(UnitBench& bench, Work work, double start_s, double seconds,
                                   Pace& pace) {
   return bench.driver.start([&bench, work = std::move(work), start_s, seconds, &pace] {
-    bench.device->begin_step();
-    work();
+    const bool awake = !bench.device->enqueues();  // such a unit's batches are steps
+    if (awake) bench.device->begin_step();
+    const std::function<Batch()> run = batches(bench, work);
+    run();
     while (steady_now_s() < start_s) {
     }
     const double begin_s = steady_now_s();
     double elapsed_s = 0;
-    int64_t bytes = 0, calls = 0;
-    for (; elapsed_s < seconds; ++calls, elapsed_s = steady_now_s() - begin_s) bytes += work();
-    bench.device->end_step();
-    pace = {static_cast<double>(calls) / elapsed_s, static_cast<double>(bytes) / elapsed_s};
+    Batch done;
+    for (; elapsed_s < seconds; elapsed_s = steady_now_s() - begin_s) {
+      const Batch batch = run();
+      done = {done.calls + batch.calls, done.bytes + batch.bytes};
+    }
+    if (awake) bench.device->end_step();
+    bench.device->forget_recordings();
+    pace = {static_cast<double>(done.calls) / elapsed_s,
+            static_cast<double>(done.bytes) / elapsed_s};
     return elapsed_s;
   });
 }
@@ -101,9 +129,32 @@ double compute_slowdown(const Benches& benches) {
 constexpr double kStreamSeconds = 8e-3;
 constexpr double kReadSeconds = 5e-3;
 
+bool enqueues(const UnitBench* bench) { return bench->device->enqueues(); }
+
+/// Reads of the unit's own memory, on and on.
+Work reading(UnitBench& bench) {
+  const int64_t all = bench.memory->kv_bytes / 16 * 16;
+  const int64_t piece = enqueues(&bench) ? all : std::min<int64_t>(all, 16 << 20);
+  return [&bench, all, piece, next = int64_t{0}]() mutable {
+    if (next + piece > all) next = 0;
+    bench.device->read_all(bench.memory->kv.get() + next, piece);
+    next += piece;
+    return piece;
+  };
+}
+
+double sum_of_bytes(const std::vector<Pace>& paces) {
+  double sum = 0;
+  for (const Pace& pace : paces) sum += pace.bytes_per_s;
+  return sum;
+}
+
 /// Bytes/s of bare reads of all units at once. Units that share a core take turns on it: they read
 /// like one of them.
 double total_read_rate(const Benches& benches) {
+  if (std::any_of(benches.begin(), benches.end(), enqueues))
+    return sum_of_bytes(
+        work_together(benches, kReadSeconds, [&](size_t i) { return reading(*benches[i]); }));
   std::vector<ReadRegion*> regions;
   double sum = 0;
   for (UnitBench* bench : benches) {
@@ -119,13 +170,10 @@ double total_read_rate(const Benches& benches) {
 double stream_share(const Benches& benches, DType dtype) {
   const double bare_per_s = total_read_rate(benches);
   const auto units = static_cast<double>(benches.size());
-  double total_per_s = 0;
   const auto work_of = [&](size_t i) {
     return streaming(*benches[i], dtype, static_cast<double>(i) / units);
   };
-  for (const Pace& pace : work_together(benches, kStreamSeconds, work_of))
-    total_per_s += pace.bytes_per_s;
-  return total_per_s / bare_per_s;
+  return sum_of_bytes(work_together(benches, kStreamSeconds, work_of)) / bare_per_s;
 }
 
 /// Every pair, and all where there are more than two.
@@ -166,10 +214,59 @@ void add_contention_cases(const Benches& set, Contention& contention, std::vecto
                      .repeats = false});
 }
 
-void add_link_case(Link& link, int from, int to, std::vector<Case>& cases) {
-  cases.push_back({.what = link.from + " to " + link.to,
-                   .run = [from, to](int) { return handoff_s(from, to, 1000); },
-                   .figure = &link.latency_s,
+/// One way of a flag between two units, where one of them enqueues: as recorded steps wait and
+/// raise.
+double queued_handoff_s(UnitBench& from, UnitBench& to) {
+  constexpr int kRoundTrips = 100;
+  const auto bytes = static_cast<int64_t>(2 * sizeof(Flag));
+  const std::shared_ptr<std::byte[]> memory = map_memory(bytes);
+  const std::shared_ptr<void> shares[] = {from.device->share(memory.get(), bytes),
+                                          to.device->share(memory.get(), bytes)};
+  Flag* flags = reinterpret_cast<Flag*>(memory.get());
+  const auto play = [flags](UnitBench& bench, int side) {
+    bench.device->begin_step(++bench.recordings);
+    for (int i = 0; i < kRoundTrips; ++i) {
+      if (side == 0) bench.device->raise(flags[1]);
+      bench.device->wait(flags[side]);
+      if (side == 1) bench.device->raise(flags[0]);
+      if (i == 0) bench.device->stamp(&bench.exchanged->stamps[0]);
+    }
+    bench.device->stamp(&bench.exchanged->stamps[1]);
+    bench.device->launch();
+    bench.device->end_step();
+    bench.device->forget_recordings();
+    return 1e-9 * static_cast<double>(bench.exchanged->stamps[1] - bench.exchanged->stamps[0]);
+  };
+  std::future<double> there = from.driver.start([&] { return play(from, 0); });
+  std::future<double> back = to.driver.start([&] { return play(to, 1); });
+  back.wait();
+  const double seconds = there.get();
+  back.get();
+  return seconds / (2 * (kRoundTrips - 1));
+}
+
+void add_link_cases(UnitBench& from, UnitBench& to, Link& link, std::vector<Case>& cases) {
+  const int a = unit_of(&from).cores.front(), b = unit_of(&to).cores.front();
+  const bool queued = enqueues(&from) || enqueues(&to);
+  cases.push_back(
+      {.what = link.from + " to " + link.to,
+       .run = [&from, &to, a, b,
+               queued](int) { return queued ? queued_handoff_s(from, to) : handoff_s(a, b, 1000); },
+       .figure = &link.latency_s,
+       .repeats = false});
+  if (!enqueues(&to)) return;
+  const auto bytes = static_cast<int64_t>(to.exchanged->input.size_bytes());
+  const Block all{.data = reinterpret_cast<std::byte*>(to.exchanged->input.data()),
+                  .rows = 1,
+                  .bytes = bytes,
+                  .stride = bytes};
+  cases.push_back({.what = link.from + " to " + link.to + " copy",
+                   .run =
+                       [&to, all, bytes](int) {
+                         const auto copy = [&] { to.device->receive(all); };
+                         return static_cast<double>(bytes) / to.time(copy, 4);
+                       },
+                   .figure = &link.bytes_per_s,
                    .repeats = false});
 }
 
@@ -188,9 +285,8 @@ void add_pair_cases(const std::vector<std::unique_ptr<UnitBench>>& benches, Mach
   for (const auto& from : benches)
     for (const auto& to : benches) {
       if (from == to) continue;
-      profile.links.push_back({unit_of(from.get()).name, unit_of(to.get()).name, {}});
-      add_link_case(profile.links.back(), unit_of(from.get()).cores.front(),
-                    unit_of(to.get()).cores.front(), cases);
+      profile.links.push_back({unit_of(from.get()).name, unit_of(to.get()).name, {}, {}});
+      add_link_cases(*from, *to, profile.links.back(), cases);
     }
 }
 

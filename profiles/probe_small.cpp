@@ -1,6 +1,5 @@
 // Probes of the small stages: embed, merge, commit, argmax, and the fork and join of a team.
 #include <array>
-#include <numeric>
 
 #include "kernels/team.h"
 #include "profiles/probe_bench.h"
@@ -18,6 +17,15 @@ void add_case(UnitBench& bench, const char* stage, Curve& curve, size_t point,
   cases.push_back({.what = bench.profile->unit.name + " " + stage,
                    .run = [&bench, work](int repetitions) { return bench.time(work, repetitions); },
                    .figure = &curve.points[point].y});
+}
+
+/// The same for a stage that every unit's driver does on the host.
+void add_host_case(UnitBench& bench, const char* stage, Curve& curve, size_t point,
+                   std::function<void()> work, std::vector<Case>& cases) {
+  cases.push_back(
+      {.what = bench.profile->unit.name + " " + stage,
+       .run = [&bench, work](int repetitions) { return bench.time_on_host(work, repetitions); },
+       .figure = &curve.points[point].y});
 }
 
 /// Two states per head, as where a head is cut in two. The input holds them; its values are finite.
@@ -53,7 +61,7 @@ struct EmbedWork {
     const MatrixSource table{.dtype = DType::kF16,
                              .columns = bench->memory->kv_bytes / row_bytes(DType::kF16, kBenchK),
                              .k = kBenchK,
-                             .rows = bench->memory->kv.get()};
+                             .rows = bench->memory->table.get()};
     for (int32_t& id : ids) {
       last = last * 1664525 + 1013904223;  // (Press et al. 1992, Numerical Recipes, sec. 7.1)
       id = static_cast<int32_t>((last >> 8) % static_cast<uint32_t>(table.columns));
@@ -67,30 +75,33 @@ void add_embed_cases(UnitBench& bench, std::vector<Case>& cases) {
   for (const int64_t tokens : kRows)
     curve.points.push_back({static_cast<double>(tokens * kBenchK), {}});
   for (size_t i = 0; i < kRows.size(); ++i)
-    add_case(bench, "embed", curve, i,
-             EmbedWork{&bench, std::vector<int32_t>(static_cast<size_t>(kRows[i]))}, cases);
+    add_host_case(bench, "embed", curve, i,
+                  EmbedWork{&bench, std::vector<int32_t>(static_cast<size_t>(kRows[i]))}, cases);
 }
 
 /// Rows for the caches of one layer after another; with every call the caches lie further on in
 /// memory.
 struct CommitWork {
   const UnitBench* bench;
-  std::vector<int32_t> rows;
+  int64_t rows;
   int64_t next = 0;  ///< bytes
 
-  KvView view(int64_t at) const {
+  static KvView view(std::byte* memory) {
     KvView kv{.kv_heads = {0, kKvHeads}, .positions = {0, 512}, .head_dim = kHeadDim};
-    kv.k = bench->memory->kv.get() + at;
+    kv.k = memory;
     kv.v = kv.k + kKvHeads * kv.k_head_bytes();
     return kv;
   }
 
   void operator()() {
-    const KvView step = view(0);
+    const KvView step = view(bench->exchanged->step.data());
     const int64_t bytes = kKvHeads * (step.k_head_bytes() + step.v_head_bytes());
     next += bytes;
-    if (next + bytes > bench->memory->kv_bytes) next = bytes;
-    bench->device->commit({.step = step, .cache = view(next), .rows = rows, .first_position = 0});
+    if (next + bytes > bench->memory->kv_bytes) next = 0;
+    bench->device->commit({.step = step,
+                           .cache = view(bench->memory->kv.get() + next),
+                           .rows = bench->exchanged->rows.first(static_cast<size_t>(rows)),
+                           .first_position = 0});
   }
 };
 
@@ -98,11 +109,8 @@ void add_commit_cases(UnitBench& bench, std::vector<Case>& cases) {
   Curve& curve = bench.profile->commit;
   for (const int64_t rows : kRows)
     curve.points.push_back({static_cast<double>(rows * kKvHeads * kHeadDim * 2 * 2), {}});
-  for (size_t i = 0; i < kRows.size(); ++i) {
-    CommitWork work{&bench, std::vector<int32_t>(static_cast<size_t>(kRows[i]))};
-    std::iota(work.rows.begin(), work.rows.end(), 0);
-    add_case(bench, "commit", curve, i, work, cases);
-  }
+  for (size_t i = 0; i < kRows.size(); ++i)
+    add_case(bench, "commit", curve, i, CommitWork{&bench, kRows[i]}, cases);
 }
 
 void add_argmax_cases(UnitBench& bench, std::vector<Case>& cases) {
@@ -110,7 +118,7 @@ void add_argmax_cases(UnitBench& bench, std::vector<Case>& cases) {
   Curve& curve = bench.profile->argmax;
   for (const int64_t n : kValues) curve.points.push_back({static_cast<double>(n), {}});
   for (size_t i = 0; i < kValues.size(); ++i)
-    add_case(
+    add_host_case(
         bench, "argmax", curve, i,
         [&bench, n = kValues[i]] { bench.device->argmax(bench.in(), n); }, cases);
 }
@@ -136,6 +144,18 @@ void add_barrier_case(UnitBench& bench, std::vector<Case>& cases) {
       {.what = unit.name + " barrier", .run = run, .figure = &bench.profile->barrier_s});
 }
 
+/// What each further call in a recorded step costs a unit that enqueues: the smallest one.
+void add_launch_case(UnitBench& bench, std::vector<Case>& cases) {
+  const Block one{.data = reinterpret_cast<std::byte*>(bench.exchanged->stamps.data()),
+                  .rows = 1,
+                  .bytes = 8,
+                  .stride = 8};
+  const auto work = [&bench, one] { bench.device->receive(one); };
+  cases.push_back({.what = bench.profile->unit.name + " launch",
+                   .run = [&bench, work](int repetitions) { return bench.time(work, repetitions); },
+                   .figure = &bench.profile->barrier_s});
+}
+
 }  // namespace
 
 void add_small_cases(UnitBench& bench, std::vector<Case>& cases) {
@@ -143,7 +163,10 @@ void add_small_cases(UnitBench& bench, std::vector<Case>& cases) {
   add_merge_cases(bench, cases);
   add_commit_cases(bench, cases);
   add_argmax_cases(bench, cases);
-  add_barrier_case(bench, cases);
+  if (bench.device->enqueues())
+    add_launch_case(bench, cases);
+  else
+    add_barrier_case(bench, cases);
 }
 
 }  // namespace tandem

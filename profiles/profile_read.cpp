@@ -10,7 +10,8 @@
 namespace tandem {
 namespace {
 
-constexpr int64_t kMaxCpu = 65535;  ///< no system numbers more logical CPUs
+constexpr int64_t kMaxCpu = 65535;        ///< no system numbers more logical CPUs
+constexpr int64_t kMaxCudaDevice = 1023;  ///< nor more GPUs
 
 double positive(const CheckedYaml& node) {
   const double value = node.number();
@@ -96,6 +97,8 @@ Unit read_unit(const CheckedYaml& node) {
   if (kind != "cpu" && kind != "cuda")
     node.at("kind").fail(fmt::format("'{}' is neither cpu nor cuda", kind));
   unit.kind = kind == "cpu" ? UnitKind::kCpu : UnitKind::kCuda;
+  if (unit.kind == UnitKind::kCuda)
+    unit.index = static_cast<int>(node.at("device").integer(0, kMaxCudaDevice));
   unit.cores = read_cores(node.at("cores"));
   unit.isa = node.at("isa").text();
   unit.memory = node.at("memory").text();
@@ -103,9 +106,9 @@ Unit read_unit(const CheckedYaml& node) {
 }
 
 UnitProfile read_unit_profile(const CheckedYaml& node) {
-  node.allow_keys({"name", "kind", "cores", "isa", "memory", "dram_read_per_s", "cache_read_per_s",
-                   "barrier_s", "linear", "prepare", "attention", "embed", "merge", "commit",
-                   "argmax"});
+  node.allow_keys({"name", "kind", "device", "cores", "isa", "memory", "dram_read_per_s",
+                   "cache_read_per_s", "barrier_s", "linear", "prepare", "attention", "embed",
+                   "merge", "commit", "argmax"});
   UnitProfile profile;
   profile.unit = read_unit(node);
   profile.dram_read_per_s = read_figure(node.at("dram_read_per_s"));
@@ -145,9 +148,13 @@ std::string read_unit_name(const CheckedYaml& node, const std::vector<UnitProfil
 std::vector<Link> read_links(const CheckedYaml& node, const std::vector<UnitProfile>& units) {
   std::vector<Link> links;
   for (const CheckedYaml& item : node.items()) {
-    item.allow_keys({"from", "to", "latency_s"});
-    links.push_back({read_unit_name(item.at("from"), units), read_unit_name(item.at("to"), units),
-                     read_figure(item.at("latency_s"))});
+    item.allow_keys({"from", "to", "latency_s", "bytes_per_s"});
+    Link link{read_unit_name(item.at("from"), units),
+              read_unit_name(item.at("to"), units),
+              read_figure(item.at("latency_s")),
+              {}};
+    if (const auto rate = item.find("bytes_per_s")) link.bytes_per_s = read_figure(*rate);
+    links.push_back(std::move(link));
   }
   return links;
 }

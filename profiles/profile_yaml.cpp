@@ -34,8 +34,10 @@ std::string curve_text(const Curve& curve) {
 
 /// A unit without its figures, as the first lines of its entry.
 std::string unit_text(const Unit& unit) {
-  return fmt::format("  - name: {}\n    kind: {}\n    cores: [{}]\n    isa: {}\n    memory: {}\n",
-                     quoted(unit.name), unit.kind == UnitKind::kCpu ? "cpu" : "cuda",
+  const std::string device =
+      unit.kind == UnitKind::kCuda ? fmt::format("    device: {}\n", unit.index) : "";
+  return fmt::format("  - name: {}\n    kind: {}\n{}    cores: [{}]\n    isa: {}\n    memory: {}\n",
+                     quoted(unit.name), unit.kind == UnitKind::kCpu ? "cpu" : "cuda", device,
                      fmt::join(unit.cores, ", "), quoted(unit.isa), quoted(unit.memory));
 }
 
@@ -92,9 +94,12 @@ std::string unit_text(const UnitProfile& profile) {
 
 std::string links_text(const std::vector<Link>& links) {
   std::string text = links.empty() ? "links: []\n" : "links:\n";
-  for (const Link& link : links)
-    text += fmt::format("  - {{from: {}, to: {}, latency_s: {}}}\n", quoted(link.from),
-                        quoted(link.to), figure_text(link.latency_s));
+  for (const Link& link : links) {
+    const std::string copied =
+        link.bytes_per_s.median > 0 ? ", bytes_per_s: " + figure_text(link.bytes_per_s) : "";
+    text += fmt::format("  - {{from: {}, to: {}, latency_s: {}{}}}\n", quoted(link.from),
+                        quoted(link.to), figure_text(link.latency_s), copied);
+  }
   return text;
 }
 

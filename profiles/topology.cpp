@@ -9,6 +9,7 @@
 #include <cmath>
 #include <map>
 
+#include "kernels/device.h"
 #include "kernels/kernel_set.h"
 #include "profiles/cgroup.h"
 #include "profiles/hwloc_topology.h"
@@ -75,7 +76,30 @@ int64_t memory_present() {
   return static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGESIZE);
 }
 
+/// A GPU's driver spins on a core of its own: the last one of the last unit that has two.
+int take_driver_core(std::vector<Unit>& units) {
+  for (size_t i = units.size(); i-- > 0;) {
+    Unit& unit = units[i];
+    if (unit.kind != UnitKind::kCpu || unit.cores.size() < 2) continue;
+    const int core = unit.cores.back();
+    unit.cores.pop_back();
+    return core;
+  }
+  return units.front().cores.front();
+}
+
 }  // namespace
+
+Unit cuda_unit(const std::string& name, int index, int core, const CudaDeviceInfo& device) {
+  std::string capability = device.capability;
+  std::erase(capability, '.');
+  return {.name = name,
+          .kind = UnitKind::kCuda,
+          .cores = {core},
+          .isa = "sm_" + capability,
+          .memory = device.unified ? "dram0" : fmt::format("gpu{}", index),
+          .index = index};
+}
 
 Machine detect_machine() {
   const HwlocTopology topology;
@@ -100,8 +124,15 @@ std::vector<Unit> default_units(const Machine& machine) {
     groups[{core.numa_node, -core.kind}].push_back(core.cpu);
   std::vector<Unit> units;
   for (const auto& [place, cores] : groups)
-    units.push_back({fmt::format("cpu{}", units.size()), UnitKind::kCpu, cores,
-                     std::string(kernel_set("").name), fmt::format("dram{}", place.first)});
+    units.push_back({.name = fmt::format("cpu{}", units.size()),
+                     .kind = UnitKind::kCpu,
+                     .cores = cores,
+                     .isa = std::string(kernel_set("").name),
+                     .memory = fmt::format("dram{}", place.first)});
+  const std::vector<CudaDeviceInfo> devices = list_cuda_devices();
+  for (size_t i = 0; i < devices.size(); ++i)
+    units.push_back(cuda_unit(fmt::format("gpu{}", i), static_cast<int>(i), take_driver_core(units),
+                              devices[i]));
   return units;
 }
 

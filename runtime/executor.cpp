@@ -6,8 +6,11 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cassert>
 #include <chrono>
+#include <exception>
+#include <mutex>
 #include <numeric>
 #include <thread>
 #include <utility>
@@ -17,70 +20,15 @@
 #include "kernels/team.h"
 #include "profiles/probe.h"
 #include "runtime/placement.h"
+#include "runtime/program.h"
 #include "runtime/task_runner.h"
 
 namespace tandem {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
-/// A lowered step in the form that drivers walk. Which tasks there are depends on the step's shape
-/// and on which parts of the context it reaches, not on how deep it is, so a decode loop reuses one
-/// program.
-struct Program {
-  Step shape;
-  std::vector<bool> reached;  ///< see reached_parts()
-  const Phase* phase = nullptr;
-  TaskGraph graph;
-  std::vector<std::vector<int>> tasks{};  ///< [unit] ids in order
-  std::vector<std::vector<int>> waits{};  ///< [task] tasks of other units that it depends on
-  std::vector<std::vector<const float*>>
-      states{};  ///< [task] that a merge merges, ascending in position
-};
-
-/// Two bits per part: it has cached positions to attend, and it is home of positions that this step
-/// adds.
-std::vector<bool> reached_parts(const Phase& phase, const Step& step) {
-  const Range added{step.context, step.context + step.tokens};
-  std::vector<bool> reached;
-  for (const LayerPlan& layers : phase.layers)
-    for (const AttentionPart& part : layers.attention) {
-      reached.push_back(!intersect(part.context, {0, step.context}).empty());
-      reached.push_back(!intersect(part.context, added).empty());
-    }
-  return reached;
-}
-
-Program make_program(const ModelSpec& model, const Plan& plan, const Step& step,
-                     const StepBuffers& buffers) {
-  const Phase& phase = phase_for(plan, step.tokens, step.context);
-  Program program{.shape = step,
-                  .reached = reached_parts(phase, step),
-                  .phase = &phase,
-                  .graph = lower(model, plan, step)};
-  program.tasks.resize(plan.units.size());
-  program.waits.resize(program.graph.tasks.size());
-  program.states.resize(program.graph.tasks.size());
-  for (const Task& task : program.graph.tasks) {
-    program.tasks[static_cast<size_t>(task.unit)].push_back(task.id);
-    for (const int dep : task.deps)
-      if (program.graph.tasks[static_cast<size_t>(dep)].unit != task.unit)
-        program.waits[static_cast<size_t>(task.id)].push_back(dep);
-    if (task.stage != Stage::kMerge) continue;
-    for (const int dep : task.deps) {  // lowering lists them in order of position
-      const int part = program.graph.tasks[static_cast<size_t>(dep)].part;
-      program.states[static_cast<size_t>(task.id)].push_back(
-          buffers.states[static_cast<size_t>(part)].data());
-    }
-  }
-  return program;
-}
-
-bool same_shape(const Program& program, const Plan& plan, const Step& step) {
-  const Phase& phase = phase_for(plan, step.tokens, step.context);
-  return program.phase == &phase && program.shape.tokens == step.tokens &&
-         program.shape.logits_rows == step.logits_rows && program.shape.parents == step.parents &&
-         program.reached == reached_parts(phase, step);
+int64_t now_ns() {
+  const auto now = std::chrono::steady_clock::now().time_since_epoch();
+  return std::chrono::nanoseconds(now).count();
 }
 
 /// Two units on one core, or a team larger than its cores: spinning would keep the other from
@@ -113,25 +61,34 @@ struct Executor::State {
   bool yield;
   cpu_set_t affinity;  ///< of the caller, who drives unit 0; given back at the end
   std::vector<std::unique_ptr<Device>> devices;
-  std::vector<PlacedWeights> weights;     ///< per memory
-  std::vector<std::vector<PlacedKv>> kv;  ///< [unit][layer]
+  uint64_t enqueues = 0;                    ///< bit u: unit u does
+  std::vector<PlacedWeights> weights;       ///< per memory
+  std::unique_ptr<ExchangeMemory> lasting;  ///< of vectors
+  ModelVectors vectors;
+  std::vector<std::vector<PlacedKv>> kv;      ///< [unit][layer]
+  std::unique_ptr<ExchangeMemory> exchanged;  ///< of buffers, flags and stamps
   StepBuffers buffers;
   int64_t context = 0;
 
   std::vector<Program> programs;
-  size_t program = 0;  ///< of the last run
-  Step step;           ///< the last run
+  uint64_t recordings = 0;  ///< given out
+  size_t program = 0;       ///< of the last run
+  Step step;                ///< the last run
   Sampler sampler;
   int32_t argmax = 0;
-  std::vector<int32_t> accepted;
+  int64_t kept = 0;  ///< rows that the sampler accepted
   Timeline timeline;
-  Clock::time_point start;
 
-  std::vector<Flag> task_done;  ///< [task]
-  std::vector<Flag> unit_done;  ///< [unit]
+  std::span<Flag> flags;      ///< of the program with most of them
+  std::span<int64_t> stamps;  ///< [task x 2] begin and end, ns
+  int64_t start_ns = 0;
   alignas(64) std::atomic<uint32_t> number{
       0};  ///< of the running step; drivers start when it changes
+  std::vector<std::atomic<uint32_t>> unit_done;  ///< [unit] number of the step it has finished
   std::atomic<bool> stop{false};
+  std::atomic<bool> failed{false};
+  std::mutex failure_mutex;
+  std::exception_ptr failure;        ///< the first
   std::vector<std::thread> drivers;  ///< of units 1, 2, ...
 
   State(const Model& m, Plan p, const std::vector<Unit>& units, const ExecutorOptions& o)
@@ -143,10 +100,15 @@ struct Executor::State {
         unit_done(units.size()) {
     sched_getaffinity(0, sizeof affinity, &affinity);
     for (const Unit& unit : units) devices.push_back(open_device(unit, yield));
+    for (size_t unit = 0; unit < devices.size(); ++unit)
+      if (devices[unit]->enqueues()) enqueues |= uint64_t{1} << unit;
     weights = place_weights(model, plan, devices, memory_of,
                             {.whole = options.resident_all,
                              .release = options.release_source,
                              .progress = options.progress});
+    lasting = std::make_unique<ExchangeMemory>(devices);
+    vectors = share_vectors(model, *lasting);
+    for (const auto& device : devices) receive_now(*device, vectors.all);
     adopt_plan(plan);
     for (size_t unit = 1; unit < devices.size(); ++unit) {
       drivers.emplace_back([this, unit] { drive(unit); });
@@ -162,14 +124,26 @@ struct Executor::State {
     sched_setaffinity(0, sizeof affinity, &affinity);
   }
 
+  static void receive_now(Device& device, const Block& block) {
+    if (!device.enqueues()) return;
+    device.begin_step();
+    device.receive(block);
+    device.launch();
+    device.end_step();
+  }
+
   /// Everything that depends on the plan but not on its weights. Programs point into the plan: they
   /// go first, and an exception leaves none that fit neither.
   void adopt_plan(const Plan& next) {
     programs.clear();
+    for (const auto& device : devices) device->forget_recordings();
     context = 0;
+    flags = {};
+    stamps = {};
+    exchanged = std::make_unique<ExchangeMemory>(devices);
     kv = place_kv(model, next, devices, options.max_context);
     buffers =
-        allocate_buffers(model.spec, next, *devices.front(),
+        allocate_buffers(model.spec, next, *exchanged,
                          {.tokens = options.max_tokens, .logits_rows = options.max_logits_rows});
     plan = next;
     const ModelSpec& spec = model.spec;
@@ -184,6 +158,7 @@ struct Executor::State {
   Program& current() { return programs[program]; }
 
   void check(const Step& s, std::span<const int32_t> token_ids) const {
+    if (failed.load()) throw Error("executor: a unit failed in an earlier step; open it again");
     if (s.tokens > options.max_tokens || std::ssize(token_ids) != s.tokens)
       throw Error(fmt::format("step: {} tokens for {} token ids; expected as many, at most {}",
                               s.tokens, token_ids.size(), options.max_tokens));
@@ -209,9 +184,13 @@ struct Executor::State {
                                     [&](const Program& p) { return same_shape(p, plan, step); });
     program = static_cast<size_t>(found - programs.begin());
     if (found != programs.end()) return;
-    programs.push_back(make_program(model.spec, plan, step, buffers));
-    if (task_done.size() < current().graph.tasks.size())
-      task_done = std::vector<Flag>(current().graph.tasks.size());
+    programs.push_back(make_program(model.spec, plan, step, buffers, enqueues, ++recordings));
+    const auto tasks = std::ssize(current().graph.tasks);
+    if (std::ssize(flags) >= current().num_flags && std::ssize(stamps) >= 2 * tasks) return;
+    // What was recorded names the old ones.
+    for (const auto& device : devices) device->forget_recordings();
+    flags = exchanged->take<Flag>(std::max(std::ssize(flags), ptrdiff_t{current().num_flags}));
+    stamps = exchanged->take<int64_t>(std::max(std::ssize(stamps), 2 * tasks));
   }
 
   const Timeline& run(const Step& s, std::span<const int32_t> token_ids, const Sampler& chosen_by) {
@@ -220,24 +199,34 @@ struct Executor::State {
     step = s;
     choose_program();
     prepare_step(step, token_ids, buffers);
-    accepted.resize(static_cast<size_t>(step.tokens));
-    std::iota(accepted.begin(), accepted.end(), 0);
-    timeline.origin = Timeline::Origin::kMeasured;
-    timeline.spans.resize(current().graph.tasks.size());
-    start = Clock::now();
+    kept = step.tokens;
+    std::iota(buffers.accepted.begin(), buffers.accepted.begin() + step.tokens, 0);
+    start_ns = now_ns();
     const uint32_t this_step = number.load() + 1;
     // Sequentially consistent: notify_all() looks for sleepers, and must not look before they can
     // see the number.
     number.store(this_step);
     number.notify_all();
-    walk(0, this_step);
+    walk(0);
     for (size_t unit = 1; unit < devices.size(); ++unit)
-      while (!unit_done[unit].raised(this_step)) relax(yield);
-    timeline.makespan_s = 0;
-    for (const Span& span : timeline.spans)
-      timeline.makespan_s = std::max(timeline.makespan_s, span.end_s);
-    context += std::ssize(accepted);
+      while (unit_done[unit].load(std::memory_order_acquire) != this_step) relax(yield);
+    if (failed.load()) std::rethrow_exception(failure);
+    read_stamps();
+    context += kept;
     return timeline;
+  }
+
+  void read_stamps() {
+    timeline.origin = Timeline::Origin::kMeasured;
+    timeline.makespan_s = 0;
+    timeline.spans.clear();
+    for (const Task& task : current().graph.tasks) {
+      const auto i = 2 * static_cast<size_t>(task.id);
+      const Span span{task.id, task.unit, 1e-9 * static_cast<double>(stamps[i] - start_ns),
+                      1e-9 * static_cast<double>(stamps[i + 1] - start_ns)};
+      timeline.makespan_s = std::max(timeline.makespan_s, span.end_s);
+      timeline.spans.push_back(span);
+    }
   }
 
   /// A driver thread: spins a while between steps, then sleeps.
@@ -251,48 +240,100 @@ struct Executor::State {
         }
       if (stop.load()) return;
       seen = number.load(std::memory_order_acquire);
-      walk(unit, seen);
-      unit_done[unit].raise(seen);
+      walk(unit);
+      unit_done[unit].store(seen, std::memory_order_release);
     }
   }
 
-  double seconds() const { return std::chrono::duration<double>(Clock::now() - start).count(); }
-
-  void walk(size_t unit, uint32_t this_step) noexcept {
-    Device& device = *devices[unit];
-    device.begin_step();
-    for (const int id : current().tasks[unit]) {
-      const auto i = static_cast<size_t>(id);
-      for (const int other : current().waits[i])
-        while (!task_done[static_cast<size_t>(other)].raised(this_step)) relax(yield);
-      const Task& task = current().graph.tasks[i];
-      const double begun = seconds();
-      perform(device, task);
-      timeline.spans[i] = {id, static_cast<int>(unit), begun, seconds()};
-      task_done[i].raise(this_step);
+  void walk(size_t unit) noexcept {
+    try {
+      walk_lanes(unit);
+    } catch (...) {
+      fail(std::current_exception());
     }
+  }
+
+  /// The unit's own lane, and then, while a unit that enqueues is at work, what its driver does
+  /// beside it.
+  void walk_lanes(size_t unit) {
+    Device& device = *devices[unit];
+    const size_t beside = devices.size() + unit;
+    if (!device.begin_step(current().recording)) {
+      if (device.enqueues())
+        for (const Block& block : input_blocks(model.spec, step, buffers)) device.receive(block);
+      for (const int id : current().lanes[unit]) {
+        for (const int flag : current().waits[static_cast<size_t>(id)])
+          device.wait(flags[static_cast<size_t>(flag)]);
+        if (failed.load(std::memory_order_relaxed)) break;
+        perform(device, id);
+        for (const int flag : current().raises[static_cast<size_t>(id)])
+          device.raise(flags[static_cast<size_t>(flag)]);
+      }
+    }
+    device.launch();
+    for (const int id : current().lanes[beside]) perform_beside(device, id);
     device.end_step();
   }
 
-  void perform(Device& device, const Task& task) {
+  /// What the driver of a unit that enqueues does at once, on its core.
+  void perform_beside(Device& device, int id) {
+    for (const int flag : current().waits[static_cast<size_t>(id)])
+      while (!flags[static_cast<size_t>(flag)].take()) relax(yield);
+    if (failed.load(std::memory_order_relaxed)) return;
+    const Task& task = current().graph.tasks[static_cast<size_t>(id)];
+    int64_t* stamp = &stamps[2 * static_cast<size_t>(id)];
+    stamp[0] = now_ns();
+    do_task(device, task);
+    stamp[1] = now_ns();
+    for (const int flag : current().raises[static_cast<size_t>(id)])
+      flags[static_cast<size_t>(flag)].raise();
+  }
+
+  /// Lets every driver and every stream that waits go on to the end of the step.
+  void fail(std::exception_ptr error) {
+    const std::lock_guard lock(failure_mutex);
+    if (!failed.exchange(true)) failure = std::move(error);
+    for (Flag& flag : flags) flag.cancel();
+  }
+
+  void perform(Device& device, int id) {
+    const auto i = static_cast<size_t>(id);
+    const Task& task = current().graph.tasks[i];
+    device.stamp(&stamps[2 * i]);
+    for (const Transfer& transfer : current().exchange.receives[i])
+      for (const Block& block : blocks_of(transfer, model.spec, step, buffers))
+        device.receive(block);
+    if (task.stage == Stage::kCommit) device.receive(accepted_block(step, buffers));
+    do_task(device, task);
+    device.stamp(&stamps[2 * i + 1]);
+  }
+
+  void do_task(Device& device, const Task& task) {
+    if (task.stage == Stage::kSample) return sample(device);
     const auto unit = static_cast<size_t>(task.unit);
-    if (task.stage == Stage::kSample) {
-      const std::span<const float> all = logits();
-      argmax = device.argmax(all.last(static_cast<size_t>(model.spec.vocab_size)).data(),
-                             model.spec.vocab_size);
-      if (sampler) accepted = sampler(all, step.logits_rows);
-      return;
-    }
+    const auto i = static_cast<size_t>(task.id);
     run_task(device, task,
              {.model = model,
               .plan = plan,
               .layer_plans = *current().phase,
               .weights = weights[static_cast<size_t>(memory_of[unit])],
+              .vectors = vectors,
               .kv = kv[unit],
               .buffers = buffers,
               .step = step,
-              .states = current().states[static_cast<size_t>(task.id)],
-              .accepted = accepted});
+              .states = current().states[i],
+              .publish = current().exchange.publishes[i] != 0});
+  }
+
+  void sample(Device& device) {
+    const std::span<const float> all = logits();
+    argmax = device.argmax(all.last(static_cast<size_t>(model.spec.vocab_size)).data(),
+                           model.spec.vocab_size);
+    if (!sampler) return;
+    const std::vector<int32_t> accepted = sampler(all, step.logits_rows);
+    kept = std::ssize(accepted);
+    std::copy(accepted.begin(), accepted.end(), buffers.accepted.begin());
+    if (kept < step.tokens) buffers.accepted[static_cast<size_t>(kept)] = -1;
   }
 
   std::span<const float> logits() const {
@@ -325,7 +366,7 @@ void Executor::set_context(int64_t context, uint64_t seed) {
   if (context > state_->options.max_context)
     throw Error(fmt::format("context: {} exceeds the {} positions that were asked for", context,
                             state_->options.max_context));
-  if (context > state_->context) fill_kv(state_->kv, context, seed);
+  if (context > state_->context) fill_kv(state_->kv, state_->devices, context, seed);
   state_->context = context;
 }
 
@@ -342,7 +383,7 @@ std::vector<MemoryUse> Executor::memory() const {
                          info(held.view.dtype).block_bytes;
     uses[unit].workspace = state_->devices[unit]->workspace_bytes();
   }
-  uses.front().workspace += state_->buffers.bytes();
+  uses.front().workspace += state_->exchanged->bytes() + state_->lasting->bytes();
   return uses;
 }
 

@@ -1,5 +1,4 @@
 // Where keys and values live: memory per unit and layer, and seeded contents for runs at depth.
-#include <algorithm>
 #include <cstring>
 
 #include "kernels/half.h"
@@ -7,16 +6,17 @@
 
 namespace tandem {
 
-PlacedKv allocate_kv(Device& device, DType dtype, Range kv_heads, Range positions,
-                     int64_t head_dim) {
-  PlacedKv kv;
-  kv.view = {.dtype = dtype, .kv_heads = kv_heads, .positions = positions, .head_dim = head_dim};
-  const int64_t k_bytes = round_up(kv_heads.size() * kv.view.k_head_bytes(), 64);
-  kv.memory = device.allocate(k_bytes + kv_heads.size() * kv.view.v_head_bytes());
+namespace {
+
+void allocate(Device& device, PlacedKv& kv) {
+  const int64_t heads = kv.view.kv_heads.size();
+  const int64_t k_bytes = round_up(heads * kv.view.k_head_bytes(), 64);
+  kv.memory = device.allocate(k_bytes + heads * kv.view.v_head_bytes());
   kv.view.k = kv.memory.get();
   kv.view.v = kv.memory.get() + k_bytes;
-  return kv;
 }
+
+}  // namespace
 
 std::vector<std::vector<PlacedKv>> place_kv(const Model& model, const Plan& plan,
                                             const std::vector<std::unique_ptr<Device>>& devices,
@@ -36,10 +36,9 @@ std::vector<std::vector<PlacedKv>> place_kv(const Model& model, const Plan& plan
   for (size_t unit = 0; unit < devices.size(); ++unit)
     for (PlacedKv& held : kv[unit]) {
       if (held.homes.empty()) continue;
-      std::vector<KvHome> homes = std::move(held.homes);
-      held = allocate_kv(*devices[unit], plan.kv_dtype, held.view.kv_heads, held.view.positions,
-                         model.spec.head_dim);
-      held.homes = std::move(homes);
+      held.view.dtype = plan.kv_dtype;
+      held.view.head_dim = model.spec.head_dim;
+      allocate(*devices[unit], held);
     }
   return kv;
 }
@@ -68,27 +67,45 @@ void write_element(DType dtype, float value, std::byte* out) {
   std::memcpy(out, &half, sizeof half);
 }
 
-void fill_row(const KvView& view, int64_t kv_head, int64_t position, uint64_t seed) {
-  const int64_t row = position - view.positions.begin;
+/// Row `row` of a view of one head.
+void fill_row(const KvView& view, int64_t row, uint64_t seed) {
   const int64_t element = info(view.dtype).block_bytes;
   for (int64_t d = 0; d < view.head_dim; ++d) {
-    write_element(view.dtype, next_value(seed), view.key(kv_head, row) + 16 * d * element);
-    write_element(view.dtype, next_value(seed), view.value(kv_head, row) + d * element);
+    write_element(view.dtype, next_value(seed), view.key(0, row) + 16 * d * element);
+    write_element(view.dtype, next_value(seed), view.value(0, row) + d * element);
   }
+}
+
+/// Positions of one head, made on the host and written to where they live.
+void fill_head(const KvView& to, Device& device, int64_t layer, int64_t head, Range positions,
+               uint64_t seed) {
+  KvView made = to;
+  made.kv_heads = {0, 1};
+  made.positions = {0, round_up(positions.size(), 16)};
+  std::vector<std::byte> k(static_cast<size_t>(made.k_head_bytes()));
+  std::vector<std::byte> v(static_cast<size_t>(made.v_head_bytes()));
+  made.k = k.data();
+  made.v = v.data();
+  for (int64_t p = positions.begin; p < positions.end; ++p) {
+    const auto key = static_cast<uint64_t>((layer << 44) + (head << 32) + p);
+    fill_row(made, p - positions.begin, seed * 0x2545f4914f6cdd1du + key * 0x9e3779b97f4a7c15u);
+  }
+  const int64_t row = positions.begin - to.positions.begin;  // of a home: the start of a panel
+  device.write(to.key(head, row), k.data(), std::ssize(k));
+  device.write(to.value(head, row), v.data(), std::ssize(v));
 }
 
 }  // namespace
 
-void fill_kv(std::vector<std::vector<PlacedKv>>& kv, int64_t context, uint64_t seed) {
-  for (const std::vector<PlacedKv>& layers : kv)
-    for (const PlacedKv& held : layers)
+void fill_kv(const std::vector<std::vector<PlacedKv>>& kv,
+             const std::vector<std::unique_ptr<Device>>& devices, int64_t context, uint64_t seed) {
+  for (size_t unit = 0; unit < kv.size(); ++unit)
+    for (const PlacedKv& held : kv[unit])
       for (const KvHome& home : held.homes) {
         const Range positions = intersect(home.positions, {0, context});
+        if (positions.empty()) continue;
         for (int64_t head = home.kv_heads.begin; head < home.kv_heads.end; ++head)
-          for (int64_t p = positions.begin; p < positions.end; ++p) {
-            const auto key = static_cast<uint64_t>((home.layer << 44) + (head << 32) + p);
-            fill_row(held.view, head, p, seed * 0x2545f4914f6cdd1du + key * 0x9e3779b97f4a7c15u);
-          }
+          fill_head(held.view, *devices[unit], home.layer, head, positions, seed);
       }
 }
 

@@ -32,12 +32,16 @@ class AwakeDevice {
 
 class Placement {
  public:
-  Placement(const Model& model, const Plan& plan, const std::vector<int>& memory_of, bool whole)
-      : model_(model), plan_(plan), memory_of_(memory_of), whole_(whole) {
+  Placement(const Model& model, const Plan& plan,
+            const std::vector<std::unique_ptr<Device>>& devices, const std::vector<int>& memory_of,
+            bool whole)
+      : model_(model), plan_(plan), devices_(devices), memory_of_(memory_of), whole_(whole) {
     const int memories = 1 + *std::max_element(memory_of.begin(), memory_of.end());
     weights_.resize(static_cast<size_t>(memories));
     for (PlacedWeights& weights : weights_)
       weights.layers.resize(static_cast<size_t>(model.spec.num_layers));
+    for (size_t unit = 0; unit < devices.size(); ++unit)
+      if (devices[unit]->enqueues()) weights_[memory(unit)].on_host = false;
     // First of all: where the embedding is placed as the head, its source can go before the layers
     // come.
     std::vector<Range> columns(weights_.size());
@@ -46,12 +50,11 @@ class Placement {
     for (int64_t layer = 0; layer < model.spec.num_layers; ++layer) add_layer(layer);
   }
 
-  std::vector<PlacedWeights> run(const std::vector<std::unique_ptr<Device>>& devices,
-                                 const PlacementOptions& options) {
+  std::vector<PlacedWeights> run(const PlacementOptions& options) {
     std::vector<std::future<void>> shares;
-    for (size_t unit = 0; unit < devices.size(); ++unit)
+    for (size_t unit = 0; unit < devices_.size(); ++unit)
       shares.push_back(std::async(std::launch::async,
-                                  [&, unit] { place_share(*devices[unit], unit, options); }));
+                                  [&, unit] { place_share(*devices_[unit], unit, options); }));
     for (const std::future<void>& share : shares) share.wait();
     for (std::future<void>& share : shares) share.get();
     for (size_t m = 0; m < weights_.size(); ++m)
@@ -61,12 +64,14 @@ class Placement {
   }
 
  private:
+  size_t memory(size_t unit) const { return static_cast<size_t>(memory_of_[unit]); }
+
   /// Widens columns[m] by what the units of memory m hold of a split; its columns times `times` /
   /// `per` are the matrix's.
   void add_split(const LinearSplit& split, int64_t times, int64_t per,
                  std::vector<Range>& columns) const {
     for (const ColumnShare& share : split) {
-      Range& held = columns[static_cast<size_t>(memory_of_[static_cast<size_t>(share.unit)])];
+      Range& held = columns[memory(static_cast<size_t>(share.unit))];
       held = hull(held, {share.columns.begin / per * times, share.columns.end / per * times});
     }
   }
@@ -117,14 +122,13 @@ class Placement {
 
   /// Units of one memory take turns at its matrices.
   void place_share(Device& device, size_t unit, const PlacementOptions& options) {
-    const int memory = memory_of_[unit];
+    const size_t m = memory(unit);
     const auto first = memory_of_.begin();
-    const auto turn = std::count(first, first + static_cast<ptrdiff_t>(unit), memory);
-    const auto turns = std::count(first, memory_of_.end(), memory);
+    const auto turn = std::count(first, first + static_cast<ptrdiff_t>(unit), memory_of_[unit]);
+    const auto turns = std::count(first, memory_of_.end(), memory_of_[unit]);
     const AwakeDevice awake(device);
     for (size_t i = static_cast<size_t>(turn); i < jobs_.size(); i += static_cast<size_t>(turns)) {
       Job& job = *jobs_[i];
-      const size_t m = static_cast<size_t>(memory);
       if (!job.columns[m].empty()) {
         std::call_once(job.prepared,
                        [&] { model_.storage->prepare(job.source->rows, bytes_of(job)); });
@@ -137,8 +141,9 @@ class Placement {
   /// Whether embedding rows will be read from this job's source.
   bool source_is_embedding(const Job& job) const {
     if (job.source != &model_.lm_head || !model_.spec.tied_embedding) return false;
-    const auto memory = static_cast<size_t>(memory_of_[static_cast<size_t>(plan_.embedding)]);
-    return weights_[memory].tied_embedding(model_.spec) == nullptr;
+    const auto reads_source = [&](const PlacedWeights& w) { return !w.tied_embedding(model_); };
+    if (whole_) return std::any_of(weights_.begin(), weights_.end(), reads_source);
+    return reads_source(weights_[memory(static_cast<size_t>(plan_.embedding))]);
   }
 
   void finish(const Job& job, const PlacementOptions& options) {
@@ -151,6 +156,7 @@ class Placement {
 
   const Model& model_;
   const Plan& plan_;
+  const std::vector<std::unique_ptr<Device>>& devices_;
   const std::vector<int>& memory_of_;
   const bool whole_;
   std::vector<PlacedWeights> weights_;
@@ -169,7 +175,7 @@ std::vector<PlacedWeights> place_weights(const Model& model, const Plan& plan,
   model.storage->prepare(
       model.embedding.rows,
       model.embedding.columns * row_bytes(model.embedding.dtype, model.embedding.k));
-  return Placement(model, plan, memory_of, options.whole).run(devices, options);
+  return Placement(model, plan, devices, memory_of, options.whole).run(options);
 }
 
 }  // namespace tandem

@@ -25,12 +25,13 @@ struct PlacedWeights {
   std::vector<PlacedLayer> layers;
   MatrixHandle lm_head;
   int64_t bytes = 0;
+  bool on_host = true;  ///< the host can read it
 
   /// The output head where it is the embedding too and all of it lies here: then nobody reads the
   /// source again.
-  const PlacedMatrix* tied_embedding(const ModelSpec& model) const {
+  const PlacedMatrix* tied_embedding(const Model& model) const {
     const bool whole = lm_head && lm_head->resident == Range{0, lm_head->columns};
-    return model.tied_embedding && whole ? lm_head.get() : nullptr;
+    return on_host && model.spec.tied_embedding && whole ? lm_head.get() : nullptr;
   }
 };
 
@@ -60,12 +61,9 @@ std::vector<std::vector<PlacedKv>> place_kv(const Model& model, const Plan& plan
                                             const std::vector<std::unique_ptr<Device>>& devices,
                                             int64_t max_context);
 
-/// Memory for all heads of a layer in `rows` rows, on one device.
-PlacedKv allocate_kv(Device& device, DType dtype, Range kv_heads, Range positions,
-                     int64_t head_dim);
-
 /// Writes seeded values to positions [0, context) of every home: the same for a (layer, head,
 /// position) in any plan.
-void fill_kv(std::vector<std::vector<PlacedKv>>& kv, int64_t context, uint64_t seed);
+void fill_kv(const std::vector<std::vector<PlacedKv>>& kv,
+             const std::vector<std::unique_ptr<Device>>& devices, int64_t context, uint64_t seed);
 
 }  // namespace tandem

@@ -1,75 +1,17 @@
 #include "runtime/task_runner.h"
 
-#include <algorithm>
 #include <cmath>
-
-#include "kernels/rope.h"
 
 namespace tandem {
 
-int64_t StepBuffers::bytes() const {
-  size_t floats = x.size() + q.size() + attended.size() + h.size() + logits.size() + cos_sin.size();
-  for (const auto& state : states) floats += state.size();
-  int64_t bytes = static_cast<int64_t>(floats * sizeof(float));
-  for (const PlacedKv& kv : step)
-    bytes += kv.view.kv_heads.size() * (kv.view.k_head_bytes() + kv.view.v_head_bytes());
-  return bytes;
-}
-
-StepBuffers allocate_buffers(const ModelSpec& spec, const Plan& plan, Device& device,
-                             const BufferSizes& sizes) {
-  StepBuffers b;
-  const auto floats = [](int64_t rows, int64_t columns) {
-    return std::vector<float>(static_cast<size_t>(rows * columns));
-  };
-  b.x = floats(sizes.tokens, spec.hidden_size);
-  b.q = floats(sizes.tokens, spec.q_size());
-  b.attended = floats(sizes.tokens, spec.q_size());
-  b.h = floats(sizes.tokens, spec.intermediate_size);
-  b.logits = floats(sizes.logits_rows, spec.vocab_size);
-  size_t most_parts = 0;
-  for (const Phase& phase : plan.phases)
-    for (const LayerPlan& layers : phase.layers) {
-      // A head is cut where its layer has more parts than kv heads would need whole: every part may
-      // then hold a state.
-      const bool cut =
-          std::any_of(layers.attention.begin(), layers.attention.end(), [](const auto& part) {
-            return part.context != Range{0, kOpenEnd} || !part.new_tokens;
-          });
-      if (cut) most_parts = std::max(most_parts, layers.attention.size());
-    }
-  b.states.assign(most_parts, floats(sizes.tokens, spec.num_heads * (spec.head_dim + 2)));
-  // Token t lies in row past % 16 + t, and panels are whole.
-  const int64_t rows = round_up(sizes.tokens, 16) + 16;
-  for (int64_t layer = 0; layer < spec.num_layers; ++layer)
-    b.step.push_back(
-        allocate_kv(device, plan.kv_dtype, {0, spec.num_kv_heads}, {0, rows}, spec.head_dim));
-  b.frequencies = inverse_frequencies(spec.rope_theta, spec.rope_dim, spec.rope_factors);
-  b.cos_sin = floats(sizes.tokens, spec.rope_dim);
-  b.token_ids.reserve(static_cast<size_t>(sizes.tokens));
-  b.positions.reserve(static_cast<size_t>(sizes.tokens));
-  return b;
-}
-
-void prepare_step(const Step& step, std::span<const int32_t> token_ids, StepBuffers& buffers) {
-  buffers.token_ids.assign(token_ids.begin(), token_ids.end());
-  buffers.positions.clear();
-  for (int64_t t = 0; t < step.tokens; ++t) {
-    const int64_t parent = step.parents.empty() ? t - 1 : step.parents[static_cast<size_t>(t)];
-    buffers.positions.push_back(parent < 0 ? step.context
-                                           : buffers.positions[static_cast<size_t>(parent)] + 1);
-  }
-  fill_rope_table(buffers.positions, buffers.frequencies, buffers.cos_sin.data());
-}
-
 namespace {
 
-const float* data_or_null(const std::vector<float>& v) { return v.empty() ? nullptr : v.data(); }
+const float* data_or_null(std::span<const float> v) { return v.empty() ? nullptr : v.data(); }
 
 LinearInput plain(const float* x, int64_t tokens) { return {.x = x, .tokens = tokens}; }
 
 LinearInput normed(const TaskScene& s, const float* x, int64_t tokens,
-                   const std::vector<float>& weight) {
+                   std::span<const float> weight) {
   return {.x = x,
           .tokens = tokens,
           .norm_weight = weight.data(),
@@ -79,18 +21,18 @@ LinearInput normed(const TaskScene& s, const float* x, int64_t tokens,
 void run_qkv(Device& device, const Task& task, const TaskScene& s) {
   const ModelSpec& spec = s.model.spec;
   const auto layer = static_cast<size_t>(task.layer);
-  const LayerWeights& source = s.model.layers[layer];
+  const LayerVectors& vectors = s.vectors.layers[layer];
   const PlacedLayer& placed = s.weights.layers[layer];
   const int64_t width = spec.qkv_columns_per_kv_head();
-  device.qkv({.input = normed(s, s.buffers.x.data(), task.tokens, source.attn_norm),
+  device.qkv({.input = normed(s, s.buffers.x.data(), task.tokens, vectors.attn_norm),
               .wq = placed.q.get(),
               .wk = placed.k.get(),
               .wv = placed.v.get(),
-              .bq = data_or_null(source.q_bias),
-              .bk = data_or_null(source.k_bias),
-              .bv = data_or_null(source.v_bias),
-              .q_norm = data_or_null(source.q_norm),
-              .k_norm = data_or_null(source.k_norm),
+              .bq = data_or_null(vectors.q_bias),
+              .bk = data_or_null(vectors.k_bias),
+              .bv = data_or_null(vectors.v_bias),
+              .q_norm = data_or_null(vectors.q_norm),
+              .k_norm = data_or_null(vectors.k_norm),
               .kv_heads = {task.range.begin / width, task.range.end / width},
               .group = spec.group(),
               .head_dim = spec.head_dim,
@@ -98,10 +40,11 @@ void run_qkv(Device& device, const Task& task, const TaskScene& s) {
               .rope_order =
                   spec.architecture == Architecture::kLlama ? RopeOrder::kNormal : RopeOrder::kNeox,
               .cos_sin = s.buffers.cos_sin.data(),
-              .past = s.step.context,
+              .past = StepValue::looked_up(s.buffers.past.data()),
               .q = s.buffers.q.data(),
               .q_stride = spec.q_size(),
-              .step = s.buffers.step[layer].view});
+              .step = s.buffers.step[layer],
+              .publish = s.publish});
 }
 
 void run_attention(Device& device, const Task& task, const TaskScene& s) {
@@ -111,8 +54,8 @@ void run_attention(Device& device, const Task& task, const TaskScene& s) {
       layer_plan(s.layer_plans, task.layer).attention[static_cast<size_t>(task.part)];
   device.attention(
       {.tokens = task.tokens,
-       .parents = s.step.parents.empty() ? nullptr : s.step.parents.data(),
-       .past = s.step.context,
+       .parents = s.step.parents.empty() ? nullptr : s.buffers.parents.data(),
+       .past = StepValue::looked_up(s.buffers.past.data()),
        .kv_heads = task.range,
        .group = spec.group(),
        .head_dim = spec.head_dim,
@@ -120,11 +63,12 @@ void run_attention(Device& device, const Task& task, const TaskScene& s) {
        .q = s.buffers.q.data(),
        .q_stride = spec.q_size(),
        .cache = s.kv[layer].view,
-       .context = intersect(part.context, {0, s.step.context}),
+       .context = part.context,
        .include_new = part.new_tokens,
-       .step = s.buffers.step[layer].view,
+       .step = s.buffers.step[layer],
        .out = task.whole ? s.buffers.attended.data() : nullptr,
-       .state = task.whole ? nullptr : s.buffers.states[static_cast<size_t>(task.part)].data()});
+       .state = task.whole ? nullptr : s.buffers.states[static_cast<size_t>(task.part)].data(),
+       .publish = s.publish});
 }
 
 void run_merge(Device& device, const Task& task, const TaskScene& s) {
@@ -135,50 +79,54 @@ void run_merge(Device& device, const Task& task, const TaskScene& s) {
                 .head_dim = spec.head_dim,
                 .states = s.states,
                 .out = s.buffers.attended.data(),
-                .q_stride = spec.q_size()});
+                .q_stride = spec.q_size(),
+                .publish = s.publish});
 }
 
 /// out and down: columns are added to the residual stream.
 void run_residual(Device& device, const Task& task, const TaskScene& s,
-                  const std::vector<float>& input, const MatrixHandle& weights) {
+                  std::span<const float> input, const MatrixHandle& weights) {
   device.linear({.input = plain(input.data(), task.tokens),
                  .weights = weights.get(),
                  .columns = task.range,
                  .y = s.buffers.x.data(),
                  .y_stride = s.model.spec.hidden_size,
-                 .add = true});
+                 .add = true,
+                 .publish = s.publish});
 }
 
 void run_gate_up(Device& device, const Task& task, const TaskScene& s) {
   const auto layer = static_cast<size_t>(task.layer);
   device.gate_up(
-      {.input = normed(s, s.buffers.x.data(), task.tokens, s.model.layers[layer].ffn_norm),
+      {.input = normed(s, s.buffers.x.data(), task.tokens, s.vectors.layers[layer].ffn_norm),
        .gate = s.weights.layers[layer].gate.get(),
        .up = s.weights.layers[layer].up.get(),
        .columns = task.range,
        .h = s.buffers.h.data(),
-       .h_stride = s.model.spec.intermediate_size});
+       .h_stride = s.model.spec.intermediate_size,
+       .publish = s.publish});
 }
 
 /// The last task.tokens rows of the step.
 void run_lm_head(Device& device, const Task& task, const TaskScene& s) {
   const ModelSpec& spec = s.model.spec;
   const float* x = s.buffers.x.data() + (s.step.tokens - task.tokens) * spec.hidden_size;
-  device.linear({.input = normed(s, x, task.tokens, s.model.output_norm),
+  device.linear({.input = normed(s, x, task.tokens, s.vectors.output_norm),
                  .weights = s.weights.lm_head.get(),
                  .columns = task.range,
                  .y = s.buffers.logits.data(),
-                 .y_stride = spec.vocab_size});
+                 .y_stride = spec.vocab_size,
+                 .publish = s.publish});
 }
 
 void run_commit(Device& device, const Task& task, const TaskScene& s) {
   for (int64_t layer = task.range.begin; layer < task.range.end; ++layer) {
     const auto i = static_cast<size_t>(layer);
     if (s.kv[i].homes.empty()) continue;
-    device.commit({.step = s.buffers.step[i].view,
+    device.commit({.step = s.buffers.step[i],
                    .cache = s.kv[i].view,
-                   .rows = s.accepted,
-                   .first_position = s.step.context});
+                   .rows = s.buffers.accepted.first(static_cast<size_t>(s.step.tokens)),
+                   .first_position = StepValue::looked_up(s.buffers.past.data())});
   }
 }
 
@@ -189,8 +137,10 @@ void run_task(Device& device, const Task& task, const TaskScene& s) {
       task.layer >= 0 ? &s.weights.layers[static_cast<size_t>(task.layer)] : nullptr;
   switch (task.stage) {
     case Stage::kEmbed:
-      return device.embed(
-          {.table = s.model.embedding, .token_ids = s.buffers.token_ids, .x = s.buffers.x.data()});
+      return device.embed({.table = s.model.embedding,
+                           .placed = s.weights.tied_embedding(s.model),
+                           .token_ids = s.buffers.token_ids,
+                           .x = s.buffers.x.data()});
     case Stage::kQkv:
       return run_qkv(device, task, s);
     case Stage::kAttention:

@@ -78,7 +78,11 @@ Json info_json(const Info& info) {
                      {"memory", unit.memory}});
   Json cuda = Json::array();
   for (const CudaDeviceInfo& device : info.cuda_devices)
-    cuda.push_back({{"name", device.name}, {"memory_bytes", device.memory_bytes}});
+    cuda.push_back({{"name", device.name},
+                    {"capability", device.capability},
+                    {"memory_bytes", device.memory_bytes},
+                    {"unified", device.unified},
+                    {"stream_memory_ops", device.stream_memory_ops}});
   return {{"version", kToolVersion},
           {"machine", machine_json(info.machine)},
           {"huge_pages", info.huge_pages},
@@ -104,8 +108,11 @@ std::string cache_text(const std::vector<CacheLevel>& caches) {
 std::string cuda_text(const std::vector<CudaDeviceInfo>& devices) {
   std::string text;
   for (const CudaDeviceInfo& device : devices)
-    text += fmt::format("{}{} ({})", text.empty() ? "" : ", ", device.name,
-                        format_bytes(static_cast<double>(device.memory_bytes)));
+    text += fmt::format(
+        "{}{} ({}, compute {}, {}, {})", text.empty() ? "" : ", ", device.name,
+        format_bytes(static_cast<double>(device.memory_bytes)), device.capability,
+        device.unified ? "shares the host's memory" : "exchanges through pinned host memory",
+        device.stream_memory_ops ? "waits in the stream" : "the host waits for it");
   return text.empty() ? "none (no device here, or a build without CUDA)" : text;
 }
 

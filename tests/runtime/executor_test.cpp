@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <random>
 #include <string>
 
@@ -29,17 +30,39 @@ const std::vector<int>& allowed_cores() {
   return cores;
 }
 
-/// One core per unit, in turn: units spin on cores of their own, or yield where cores are shared.
-std::vector<Unit> make_units(int count, const std::string& isa) {
+/// Letters name the kinds: "cg" is a CPU unit and a CUDA unit. One core each, in turn: units spin
+/// on cores of their own, or yield where cores are shared. CUDA units take the devices in turn.
+std::vector<Unit> make_units(const std::string& kinds, const std::string& isa) {
   const std::vector<int>& cores = allowed_cores();
+  const int devices = static_cast<int>(list_cuda_devices().size());
   std::vector<Unit> units;
-  for (int i = 0; i < count; ++i)
-    units.push_back({.name = "cpu" + std::to_string(i),
-                     .kind = UnitKind::kCpu,
-                     .cores = {cores[static_cast<size_t>(i) % cores.size()]},
-                     .isa = isa,
-                     .memory = "dram0"});
+  int cuda = 0;
+  for (const char kind : kinds) {
+    const size_t i = units.size();
+    Unit unit{.name = kind + std::to_string(i),
+              .kind = kind == 'g' ? UnitKind::kCuda : UnitKind::kCpu,
+              .cores = {cores[i % cores.size()]},
+              .isa = isa,
+              .memory = "dram0"};
+    if (unit.kind == UnitKind::kCuda) {
+      unit.index = cuda++ % devices;
+      unit.memory = unit.name;
+    }
+    units.push_back(unit);
+  }
   return units;
+}
+
+/// Machines to try a plan on: CPU units, and CUDA units alone, in pairs and beside CPU units, where
+/// there are any.
+std::vector<std::string> kind_mixes() {
+  std::vector<std::string> mixes{"c", "cc", "ccc"};
+  if (list_cuda_devices().empty()) {
+    MESSAGE("no CUDA device here: CUDA units are skipped");
+  } else {
+    mixes.insert(mixes.end(), {"g", "gc", "gg", "cgg"});
+  }
+  return mixes;
 }
 
 std::vector<std::string> names(const std::vector<Unit>& units) {
@@ -92,7 +115,7 @@ TEST_CASE("one unit reproduces every golden with every instruction set") {
   for (const Golden& golden : read_goldens())
     for (const KernelSet* set : kernel_sets()) {
       const Model model = open_gguf(golden.model_path);
-      const std::vector<Unit> units = make_units(1, std::string(set->name));
+      const std::vector<Unit> units = make_units("c", std::string(set->name));
       Executor executor(model, with_f32_kv(single_unit_plan(model.spec, names(units), 0)), units,
                         kSmall);
       const std::vector<float> logits = run_prompt(executor, golden.tokens, 512);
@@ -112,22 +135,29 @@ TEST_CASE("random legal plans change time, never results") {
     CAPTURE(golden.name);
     CAPTURE(isa);
     CAPTURE(seed);
-    const std::vector<Unit> alone = make_units(1, isa);
-    Executor one(model, with_f32_kv(single_unit_plan(model.spec, names(alone), 0)), alone, kSmall);
-    const std::vector<float> expected = run_prompt(one, golden.tokens, 512);
-    for (const int count : {2, 3}) {
-      const std::vector<Unit> units = make_units(count, isa);
+    std::map<char, std::vector<float>> alone;  // by kind; a CUDA unit in narrow steps
+    for (const std::string& kinds : kind_mixes()) {
+      CAPTURE(kinds);
+      const std::vector<Unit> units = make_units(kinds, isa);
       Executor executor(model, with_f32_kv(even_plan(model.spec, names(units))), units, kSmall);
+      // Units of one kind add in one order; a CUDA unit's prefill is a library's.
+      const bool one_kind = kinds.find_first_not_of(kinds[0]) == std::string::npos;
+      const bool cuda = kinds.find('g') != std::string::npos;
       for (int round = 0; round < 4; ++round) {
         const bool positions = round % 2 == 1;
         const Plan plan = random_plan(model.spec, names(units), random,
                                       {.positions = positions, .max_context = 300});
         executor.set_plan(with_f32_kv(plan));
-        const int64_t width = round < 2 ? 512 : 1 + static_cast<int64_t>(random() % 16);
+        const int64_t width =
+            round < 2 ? (cuda ? 16 : 512) : 1 + static_cast<int64_t>(random() % 16);
         const std::vector<float> logits = run_prompt(executor, golden.tokens, width);
         CHECK(error_of(logits, golden) < golden.tolerance);
-        if (!positions) CHECK(logits == expected);
+        if (positions || !one_kind) continue;
+        const auto [expected, is_first] = alone.try_emplace(kinds[0], logits);
+        if (!is_first) CHECK(logits == expected->second);
       }
+      const std::vector<float> prefill = run_prompt(executor, golden.tokens, 512);
+      CHECK(error_of(prefill, golden) < golden.tolerance);
     }
   }
 }

@@ -39,7 +39,8 @@ std::vector<Include> includes_in(const std::string& folder) {
   std::vector<Include> includes;
   for (const auto& entry : fs::directory_iterator(fs::path(TANDEM_SOURCE_DIR) / folder)) {
     const std::string extension = entry.path().extension();
-    if (extension != ".h" && extension != ".cpp" && extension != ".cu") continue;
+    if (extension != ".h" && extension != ".cpp" && extension != ".cu" && extension != ".cuh")
+      continue;
     std::ifstream in(entry.path());
     std::smatch match;
     for (std::string line; std::getline(in, line);)

@@ -1,0 +1,191 @@
+// What the CUDA unit's kernel files offer to cuda_device.cu: each function queues its kernels on a
+// stream and returns. All pointers are to device memory, unless called `shared`: that is the
+// device's address of exchanged host memory, where a result is written too (null = nobody else
+// reads it). No allocation, no synchronisation, no host reads: every call can be captured in a
+// graph and replayed.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "kernels/device.h"
+
+namespace tandem::cuda {
+
+/// A StepValue on the device: `at` is the device's address of exchanged memory.
+struct DeviceValue {
+  const int64_t* at = nullptr;
+  int64_t fixed = 0;
+  __host__ __device__ int64_t get() const { return at != nullptr ? *at : fixed; }
+};
+
+// --- cuda_format.cu: weights in device memory
+// ---------------------------------------------------------------------
+
+/// Columns of a matrix: elements (or quants) of a column are consecutive, `column_bytes` apart, a
+/// multiple of 16, the tail zero; block formats have their f16 scales apart, k / 32 a column, no
+/// gaps. Quants are as the file stores them: Q8_0 32 int8 a block, Q4_0 16 bytes a block (low
+/// nibbles elements 0..15, high 16..31).
+struct Matrix {
+  DType dtype = DType::kF32;
+  int64_t k = 0;
+  Range columns;  ///< those that lie here; column c is the (c - columns.begin)-th
+  int64_t column_bytes = 0;
+  const std::byte* quants = nullptr;
+  const uint16_t* scales = nullptr;  ///< [columns x k / 32]; null where the dtype has none
+};
+int64_t column_bytes(DType dtype, int64_t k);
+/// Bytes of `columns` columns, quants then scales, each part rounded to 256.
+int64_t matrix_bytes(DType dtype, int64_t columns, int64_t k);
+/// The matrix whose bytes, laid out as above, begin at `base`.
+Matrix matrix_at(const std::byte* base, DType dtype, Range columns, int64_t k);
+/// On the host: lays out columns of a source, whose rows are in file format, at `out` (matrix_bytes
+/// of it).
+void pack_columns(const MatrixSource& source, Range columns, std::byte* out);
+
+// --- cuda_prepare.cu: inputs of linears
+// ---------------------------------------------------------------------------
+
+/// Input rows in one of the two forms that linears of at most 16 tokens take; scratch of the
+/// device.
+struct Prepared {
+  float* x = nullptr;  ///< [tokens x k], for F32, F16, BF16 weights
+  int8_t* quants =
+      nullptr;  ///< [tokens x k], for block formats: blocks of 32 as in ActivationFormat::kQ8
+  float* scales = nullptr;  ///< [tokens x k / 32]
+  int32_t* sums = nullptr;  ///< [tokens x k / 32]: of a block's quants
+};
+/// Whether a dtype's linears read quants (or x).
+bool wants_quants(DType weights);
+struct PrepareLaunch {
+  const float* x = nullptr;  ///< [tokens x k]
+  int64_t tokens = 0;
+  int64_t k = 0;
+  const float* norm_weight = nullptr;  ///< [k] or null
+  float norm_eps = 0;
+  bool quants = false;  ///< fill quants, scales and sums; else x
+  Prepared out;
+};
+void prepare(const PrepareLaunch& launch, cudaStream_t stream);
+
+// --- cuda_linear.cu: at most 16 tokens, bound by memory
+// ------------------------------------------------------------
+
+struct LinearLaunch {
+  Matrix weights;
+  Prepared input;
+  int64_t tokens = 0;  ///< <= 16
+  Range columns;
+  float* y = nullptr;  ///< [tokens x y_stride]; column c of the whole matrix at y[c]
+  float* shared = nullptr;
+  int64_t y_stride = 0;
+  bool add = false;  ///< y += instead of y =
+};
+void linear(const LinearLaunch& launch, cudaStream_t stream);
+/// The same for up to kMaxLinearsTogether of one input (q, k and v): one launch where dtypes are
+/// the same too.
+void linear_together(std::span<const LinearLaunch> launches, cudaStream_t stream);
+inline constexpr int kMaxLinearsTogether = 3;
+
+struct GateUpLaunch {
+  Matrix gate, up;
+  Prepared gate_input, up_input;  ///< the same where both dtypes want the same form
+  int64_t tokens = 0;             ///< <= 16
+  Range columns;
+  float* h = nullptr;  ///< [tokens x h_stride]
+  float* shared = nullptr;
+  int64_t h_stride = 0;
+};
+void gate_up(const GateUpLaunch& launch, cudaStream_t stream);
+
+// --- cuda_prefill.cu: more tokens, bound by arithmetic
+// -------------------------------------------------------------
+
+/// cuBLASLt where the machine has it (opened at run time), one per device. Null where it is absent:
+/// linears of many tokens then go 16 at a time.
+struct Blas;
+Blas* open_blas();
+void close_blas(Blas* blas);
+
+/// Scratch that a prefill product needs beside its result.
+int64_t prefill_scratch_bytes(int64_t tokens, int64_t k, int64_t columns);
+struct PrefillLaunch {
+  Blas* blas = nullptr;
+  Matrix weights;
+  const float* x = nullptr;  ///< [tokens x k], normed already
+  int64_t tokens = 0;
+  Range columns;
+  float* y = nullptr;  ///< [tokens x y_stride], written
+  int64_t y_stride = 0;
+  std::byte* scratch = nullptr;  ///< prefill_scratch_bytes, 256-byte aligned
+};
+/// y[t][c - columns.begin] = x[t] . column c.
+void prefill(const PrefillLaunch& launch, cudaStream_t stream);
+/// y[t][c] = or += products[t][c - columns.begin], and to `shared` too.
+void finish_linear(const float* products, int64_t products_stride, const LinearLaunch& launch,
+                   cudaStream_t stream);
+/// h[t][c] = silu(gate[t][i]) * up[t][i], i = c - columns.begin; gate and up are [tokens x
+/// columns].
+void finish_gate_up(const float* gate, const float* up, const GateUpLaunch& launch,
+                    cudaStream_t stream);
+
+// --- cuda_heads.cu: what follows the products of qkv
+// ---------------------------------------------------------------
+
+/// Bias, QK norm and RoPE on raw products, queries to q, keys and values to the step buffer: see
+/// QkvArgs, whose pointers are the device's here.
+struct HeadsLaunch {
+  const float* products =
+      nullptr;  ///< [tokens x products_stride]: queries of kv_heads, their keys, their values
+  int64_t products_stride = 0;  ///< kv_heads * (group + 2) * head_dim
+  QkvArgs args;                 ///< input.x, wq, wk, wv unused; step is the device's copy
+  DeviceValue past;
+  float* shared_q = nullptr;
+  KvView shared_step;  ///< k = null: nobody else reads it
+};
+void finish_heads(const HeadsLaunch& launch, cudaStream_t stream);
+
+// --- cuda_attention.cu
+// ----------------------------------------------------------------------------------------------
+
+/// See AttentionArgs, whose pointers are the device's here.
+struct AttentionLaunch {
+  AttentionArgs args;
+  DeviceValue past;
+  int64_t max_context = 0;        ///< past never exceeds this: grids are sized for it
+  float* shared = nullptr;        ///< of args.out or args.state, whichever is given
+  float* chunk_states = nullptr;  ///< attention_scratch_bytes
+};
+int64_t attention_scratch_bytes(int64_t tokens, int64_t heads, int64_t head_dim,
+                                int64_t max_context);
+void attention(const AttentionLaunch& launch, cudaStream_t stream);
+
+struct MergeLaunch {
+  MergeArgs args;
+  float* shared = nullptr;  ///< of args.out
+};
+/// At most kMaxMergedStates states.
+void merge(const MergeLaunch& launch, cudaStream_t stream);
+inline constexpr int kMaxMergedStates = 16;
+
+struct CommitLaunch {
+  CommitArgs args;  ///< rows.data() is the device's copy
+  DeviceValue first_position;
+};
+void commit(const CommitLaunch& launch, cudaStream_t stream);
+
+// --- cuda_exchange.cu
+// -----------------------------------------------------------------------------------------------
+
+/// Copies a block of exchanged memory (the device's address of it) to the device's own copy.
+void receive(const std::byte* shared, std::byte* own, const Block& block, cudaStream_t stream);
+/// Reads `bytes` of device memory once (a multiple of 16); `never` is written only if they are what
+/// no memory holds.
+void read_all(const std::byte* memory, int64_t bytes, uint32_t* never, cudaStream_t stream);
+/// Writes the device's clock (ns) plus *offset_ns to *shared.
+void stamp(int64_t* shared, const int64_t* offset_ns, cudaStream_t stream);
+
+}  // namespace tandem::cuda

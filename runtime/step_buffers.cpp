@@ -1,0 +1,141 @@
+#include "runtime/step_buffers.h"
+
+#include <algorithm>
+
+#include "kernels/rope.h"
+
+namespace tandem {
+namespace {
+
+template <class T>
+Block block_of(std::span<T> values, int64_t count) {
+  const int64_t bytes = count * static_cast<int64_t>(sizeof(T));
+  return {.data = reinterpret_cast<std::byte*>(values.data()),
+          .rows = 1,
+          .bytes = bytes,
+          .stride = bytes};
+}
+
+/// `range` of `per` floats each, in all rows of `columns` floats.
+Block rectangle(std::span<float> values, int64_t rows, int64_t columns, Range range, int64_t per) {
+  constexpr auto kFloat = static_cast<int64_t>(sizeof(float));
+  return {.data = reinterpret_cast<std::byte*>(values.data() + range.begin * per),
+          .rows = rows,
+          .bytes = range.size() * per * kFloat,
+          .stride = columns * kFloat};
+}
+
+/// Rows of the step buffer that a step of so many tokens may use, whatever the context's remainder.
+int64_t step_rows(int64_t tokens) { return round_up(tokens, 16) + 16; }
+
+/// Parts that may hold a state: of a layer where heads are cut, every one.
+size_t most_state_parts(const Plan& plan) {
+  size_t most = 0;
+  for (const Phase& phase : plan.phases)
+    for (const LayerPlan& layers : phase.layers) {
+      const bool cut =
+          std::any_of(layers.attention.begin(), layers.attention.end(), [](const auto& part) {
+            return part.context != Range{0, kOpenEnd} || !part.new_tokens;
+          });
+      if (cut) most = std::max(most, layers.attention.size());
+    }
+  return most;
+}
+
+KvView take_step_view(const ModelSpec& spec, const Plan& plan, ExchangeMemory& memory,
+                      int64_t tokens) {
+  KvView view{.dtype = plan.kv_dtype,
+              .kv_heads = {0, spec.num_kv_heads},
+              .positions = {0, step_rows(tokens)},
+              .head_dim = spec.head_dim};
+  view.k = memory.take<std::byte>(spec.num_kv_heads * view.k_head_bytes()).data();
+  view.v = memory.take<std::byte>(spec.num_kv_heads * view.v_head_bytes()).data();
+  return view;
+}
+
+}  // namespace
+
+StepBuffers allocate_buffers(const ModelSpec& spec, const Plan& plan, ExchangeMemory& memory,
+                             const BufferSizes& sizes) {
+  StepBuffers b;
+  b.x = memory.take<float>(sizes.tokens * spec.hidden_size);
+  b.q = memory.take<float>(sizes.tokens * spec.q_size());
+  b.attended = memory.take<float>(sizes.tokens * spec.q_size());
+  b.h = memory.take<float>(sizes.tokens * spec.intermediate_size);
+  b.logits = memory.take<float>(sizes.logits_rows * spec.vocab_size);
+  for (size_t part = 0; part < most_state_parts(plan); ++part)
+    b.states.push_back(memory.take<float>(sizes.tokens * spec.num_heads * (spec.head_dim + 2)));
+  for (int64_t layer = 0; layer < spec.num_layers; ++layer)
+    b.step.push_back(take_step_view(spec, plan, memory, sizes.tokens));
+  b.past = memory.take<int64_t>(1);
+  b.cos_sin = memory.take<float>(sizes.tokens * spec.rope_dim);
+  b.parents = memory.take<int32_t>(sizes.tokens);
+  b.accepted = memory.take<int32_t>(sizes.tokens);
+  b.frequencies = inverse_frequencies(spec.rope_theta, spec.rope_dim, spec.rope_factors);
+  b.token_ids.reserve(static_cast<size_t>(sizes.tokens));
+  b.positions.reserve(static_cast<size_t>(sizes.tokens));
+  return b;
+}
+
+void prepare_step(const Step& step, std::span<const int32_t> token_ids, StepBuffers& buffers) {
+  buffers.token_ids.assign(token_ids.begin(), token_ids.end());
+  buffers.positions.clear();
+  for (int64_t t = 0; t < step.tokens; ++t) {
+    const int64_t parent = step.parents.empty() ? t - 1 : step.parents[static_cast<size_t>(t)];
+    buffers.positions.push_back(parent < 0 ? step.context
+                                           : buffers.positions[static_cast<size_t>(parent)] + 1);
+  }
+  fill_rope_table(buffers.positions, buffers.frequencies, buffers.cos_sin.data());
+  buffers.past.front() = step.context;
+  std::copy(step.parents.begin(), step.parents.end(), buffers.parents.begin());
+}
+
+std::vector<Block> blocks_of(const Transfer& transfer, const ModelSpec& spec, const Step& step,
+                             const StepBuffers& buffers) {
+  const int64_t per_head = spec.group() * spec.head_dim;
+  const auto floats = [&](std::span<float> values, int64_t columns, int64_t per) {
+    return std::vector<Block>{rectangle(values, step.tokens, columns, transfer.range, per)};
+  };
+  switch (transfer.buffer) {
+    case Buffer::kX:
+      return floats(buffers.x, spec.hidden_size, 1);
+    case Buffer::kH:
+      return floats(buffers.h, spec.intermediate_size, 1);
+    case Buffer::kQ:
+      return floats(buffers.q, spec.q_size(), per_head);
+    case Buffer::kAttended:
+      return floats(buffers.attended, spec.q_size(), per_head);
+    case Buffer::kStates:
+      return floats(buffers.states[static_cast<size_t>(transfer.index)],
+                    spec.num_heads * (spec.head_dim + 2), spec.group() * (spec.head_dim + 2));
+    case Buffer::kLogits:
+      return {};  // only hosts read them
+    case Buffer::kStep:
+      break;
+  }
+  const KvView& view = buffers.step[static_cast<size_t>(transfer.index)];
+  KvView used = view;
+  used.positions = {0, step_rows(step.tokens)};
+  return {{.data = view.key(transfer.range.begin, 0),
+           .rows = transfer.range.size(),
+           .bytes = used.k_head_bytes(),
+           .stride = view.k_head_bytes()},
+          {.data = view.value(transfer.range.begin, 0),
+           .rows = transfer.range.size(),
+           .bytes = used.v_head_bytes(),
+           .stride = view.v_head_bytes()}};
+}
+
+std::vector<Block> input_blocks(const ModelSpec& spec, const Step& step,
+                                const StepBuffers& buffers) {
+  std::vector<Block> blocks{block_of(buffers.past, 1),
+                            block_of(buffers.cos_sin, step.tokens * spec.rope_dim)};
+  if (!step.parents.empty()) blocks.push_back(block_of(buffers.parents, step.tokens));
+  return blocks;
+}
+
+Block accepted_block(const Step& step, const StepBuffers& buffers) {
+  return block_of(buffers.accepted, step.tokens);
+}
+
+}  // namespace tandem

@@ -1,0 +1,46 @@
+// Which results cross between memories in a step: what a unit with a memory of its own must copy
+// before a task, and which results it must write to host memory for others. The executor makes the
+// copies, the simulator prices them.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "sim/task_graph.h"
+
+namespace tandem {
+
+/// The buffers that units exchange; each begins anew with every step.
+enum class Buffer : uint8_t {
+  kX,         ///< residual stream, by column
+  kQ,         ///< queries, by kv head
+  kStep,      ///< new keys and values of a layer, by kv head
+  kStates,    ///< softmax states of an attention part, by kv head
+  kAttended,  ///< attention's output, by kv head
+  kH,         ///< SwiGLU's output, by column
+  kLogits,    ///< by column
+};
+
+/// A part of a buffer that `producer` wrote and a task of another memory reads.
+struct Transfer {
+  Buffer buffer = Buffer::kX;
+  int index = 0;  ///< kStep: layer; kStates: part; else 0
+  Range range;    ///< columns or kv heads
+  int producer = 0;
+  double bytes = 0;
+};
+
+struct Exchange {
+  std::vector<std::vector<Transfer>> receives;  ///< [task] to copy before it, each part once a step
+  std::vector<char> publishes;                  ///< [task] whether another memory reads its result
+};
+
+/// `own_memory`, bit u: unit u does not work in host memory. Tasks that a driver does on the host
+/// whatever its unit (embed, sample) read and write host memory.
+Exchange exchange_of(const ModelSpec& model, const Plan& plan, const TaskGraph& graph,
+                     uint64_t own_memory);
+
+/// embed and sample are done by the unit's driver, on the host.
+constexpr bool on_host(Stage stage) { return stage == Stage::kEmbed || stage == Stage::kSample; }
+
+}  // namespace tandem
