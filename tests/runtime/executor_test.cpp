@@ -98,6 +98,9 @@ Plan with_f32_kv(Plan plan) {
   return plan;
 }
 
+/// Where CUDA units are emulated, a long prompt takes seconds: one mix of units is enough for it.
+constexpr size_t kMostEmulatedTokens = 64;
+
 /// |a - b| / |b| over the rows that a golden holds, the last ones.
 double error_of(const std::vector<float>& logits, const Golden& golden) {
   const std::span<const float> actual = std::span(logits).last(golden.logits.size());
@@ -138,12 +141,13 @@ TEST_CASE("random legal plans change time, never results") {
     std::map<char, std::vector<float>> alone;  // by kind; a CUDA unit in narrow steps
     for (const std::string& kinds : kind_mixes()) {
       CAPTURE(kinds);
+      const bool cuda = kinds.find('g') != std::string::npos;
+      if (cuda && golden.tokens.size() > kMostEmulatedTokens && kinds != "gc") continue;
       const std::vector<Unit> units = make_units(kinds, isa);
       Executor executor(model, with_f32_kv(even_plan(model.spec, names(units))), units, kSmall);
       // Units of one kind add in one order; a CUDA unit's prefill is a library's.
       const bool one_kind = kinds.find_first_not_of(kinds[0]) == std::string::npos;
-      const bool cuda = kinds.find('g') != std::string::npos;
-      for (int round = 0; round < 4; ++round) {
+      for (int round = 0; round < (cuda ? 2 : 4); ++round) {
         const bool positions = round % 2 == 1;
         const Plan plan = random_plan(model.spec, names(units), random,
                                       {.positions = positions, .max_context = 300});

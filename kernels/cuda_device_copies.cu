@@ -1,0 +1,71 @@
+#include <stdexcept>
+
+#include "kernels/cuda_device_copies.cuh"
+#include "kernels/cuda_launch.cuh"
+
+namespace tandem::cuda {
+
+int64_t slot_bytes(std::span<const Matrix> matrices, int64_t columns) {
+  int64_t sum = 0;
+  for (const Matrix& matrix : matrices) sum += matrix_bytes(matrix.dtype, columns, matrix.k);
+  return sum;
+}
+
+void copy_columns(const Matrix& from, const Matrix& to, Range columns, cudaStream_t stream) {
+  const auto copy = [stream](const void* source, const void* target, int64_t bytes) {
+    TANDEM_CUDA_CHECK(cudaMemcpyAsync(const_cast<void*>(target), source, static_cast<size_t>(bytes),
+                                      cudaMemcpyHostToDevice, stream));
+  };
+  const int64_t first = columns.begin - from.columns.begin;
+  const int64_t there = columns.begin - to.columns.begin;
+  copy(from.quants + first * from.column_bytes, to.quants + there * to.column_bytes,
+       columns.size() * from.column_bytes);
+  if (from.scales == nullptr) return;
+  const int64_t scales = from.k / 32;
+  copy(from.scales + first * scales, to.scales + there * scales,
+       columns.size() * scales * static_cast<int64_t>(sizeof(uint16_t)));
+}
+
+void CopyAhead::reserve(int device) {
+  for (Slot& slot : slots_)
+    if (!slot.memory) slot.memory = device_memory(device, kSlotBytes);
+}
+
+void CopyAhead::begin_step(cudaStream_t compute) {
+  if (bytes() == 0) return;
+  step_.record(compute);
+  step_.hold(stream_.get());
+  for (Slot& slot : slots_) slot.in_use = false;
+}
+
+void CopyAhead::join(cudaStream_t compute) {
+  if (bytes() == 0) return;
+  done_.record(stream_.get());
+  done_.hold(compute);
+}
+
+void CopyAhead::fetch(std::span<const Matrix> matrices, Range columns, cudaStream_t compute,
+                      std::span<Matrix> there) {
+  if (bytes() == 0 || slot_bytes(matrices, columns.size()) > kSlotBytes)
+    throw std::logic_error("a piece of streamed weights does not fit into a slot");
+  Slot& slot = slots_[next_];
+  if (slot.in_use) slot.read.hold(stream_.get());
+  const std::byte* base = slot.memory.get();
+  for (size_t i = 0; i < matrices.size(); ++i) {
+    const Matrix& from = matrices[i];
+    there[i] = matrix_at(base, from.dtype, columns, from.k);
+    copy_columns(from, there[i], columns, stream_.get());
+    base += matrix_bytes(from.dtype, columns.size(), from.k);
+  }
+  slot.filled.record(stream_.get());
+  slot.filled.hold(compute);
+}
+
+void CopyAhead::release(cudaStream_t compute) {
+  Slot& slot = slots_[next_];
+  slot.read.record(compute);
+  slot.in_use = true;
+  next_ = (next_ + 1) % kSlots;
+}
+
+}  // namespace tandem::cuda

@@ -1,0 +1,113 @@
+#include "sim/exchange.h"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+
+#include "tests/sim/fixtures.h"
+
+using namespace tandem;
+using namespace tandem::fixtures;
+
+namespace {
+
+constexpr uint64_t kSecondHasOwnMemory = 2;
+
+struct Case {
+  ModelSpec model = small_model();
+  Plan plan = two_unit_plan(model);
+  Step step{.tokens = 2, .context = 16, .logits_rows = 1, .parents = {}};
+
+  TaskGraph graph() const { return lower(model, plan, step); }
+};
+
+/// What a task of unit 1 in layer 0 copies of a buffer.
+std::vector<Range> received(const Exchange& exchange, const TaskGraph& graph, Stage stage,
+                            Buffer buffer, int layer = 0) {
+  std::vector<Range> ranges;
+  for (const Task& task : graph.tasks)
+    if (task.stage == stage && task.layer == layer && task.unit == 1)
+      for (const Transfer& transfer : exchange.receives[static_cast<size_t>(task.id)])
+        if (transfer.buffer == buffer) ranges.push_back(transfer.range);
+  return ranges;
+}
+
+using Ranges = std::vector<Range>;
+
+}  // namespace
+
+TEST_CASE("units that work in host memory copy nothing") {
+  const Case test;
+  const TaskGraph graph = test.graph();
+  const Exchange exchange = exchange_of(test.model, test.plan, graph, 0);
+  for (const Task& task : graph.tasks) {
+    CHECK(exchange.receives[static_cast<size_t>(task.id)].empty());
+    CHECK(exchange.publishes[static_cast<size_t>(task.id)] == 0);
+  }
+}
+
+TEST_CASE("a unit with a memory of its own copies what others computed, once, and no more") {
+  const Case test;
+  const TaskGraph graph = test.graph();
+  const Exchange exchange = exchange_of(test.model, test.plan, graph, kSecondHasOwnMemory);
+  // Layer 0: the embedding whole, the other's heads, its columns of out, of SwiGLU and of down.
+  CHECK(received(exchange, graph, Stage::kQkv, Buffer::kX) == Ranges{{0, 64}});
+  CHECK(received(exchange, graph, Stage::kAttention, Buffer::kQ).empty());  // its own heads
+  CHECK(received(exchange, graph, Stage::kOut, Buffer::kAttended) == Ranges{{0, 2}});
+  CHECK(received(exchange, graph, Stage::kOut, Buffer::kX).empty());  // copied for qkv
+  CHECK(received(exchange, graph, Stage::kGateUp, Buffer::kX) == Ranges{{0, 32}});
+  CHECK(received(exchange, graph, Stage::kDown, Buffer::kH) == Ranges{{0, 64}});
+  CHECK(received(exchange, graph, Stage::kQkv, Buffer::kX, 1) == Ranges{{0, 32}});
+}
+
+TEST_CASE("a transfer's bytes are those of its rows and columns") {
+  const Case test;
+  const TaskGraph graph = test.graph();
+  const Exchange exchange = exchange_of(test.model, test.plan, graph, kSecondHasOwnMemory);
+  for (const Task& task : graph.tasks)
+    for (const Transfer& transfer : exchange.receives[static_cast<size_t>(task.id)]) {
+      if (transfer.buffer == Buffer::kX)
+        CHECK(transfer.bytes == static_cast<double>(transfer.range.size()) * 2 * 4);
+      if (transfer.buffer == Buffer::kAttended)  // 2 query heads of 8 a kv head, 2 tokens
+        CHECK(transfer.bytes == static_cast<double>(transfer.range.size()) * 16 * 2 * 4);
+    }
+}
+
+TEST_CASE("results are published where another memory or the host reads them") {
+  const Case test;
+  const TaskGraph graph = test.graph();
+  const Exchange exchange = exchange_of(test.model, test.plan, graph, kSecondHasOwnMemory);
+  for (const Task& task : graph.tasks) {
+    const bool published = exchange.publishes[static_cast<size_t>(task.id)] != 0;
+    CAPTURE(name(task.stage));
+    if (task.unit == 1 && task.stage == Stage::kLmHead) CHECK(published);  // to sample
+    if (task.unit == 1 && task.stage == Stage::kGateUp) CHECK(published);  // to unit 0's down
+    if (task.unit == 1 && task.stage == Stage::kQkv) CHECK(!published);    // it attends them itself
+  }
+}
+
+TEST_CASE("a unit that does everything publishes only what the host reads") {
+  Case test;
+  test.plan = single_unit_plan(test.model, {"cpu0", "gpu0"}, 1);
+  const TaskGraph graph = test.graph();
+  const Exchange exchange = exchange_of(test.model, test.plan, graph, kSecondHasOwnMemory);
+  for (const Task& task : graph.tasks)
+    CHECK((exchange.publishes[static_cast<size_t>(task.id)] != 0) ==
+          (task.stage == Stage::kEmbed || task.stage == Stage::kLmHead));
+  CHECK(received(exchange, graph, Stage::kQkv, Buffer::kX) == Ranges{{0, 64}});
+  CHECK(received(exchange, graph, Stage::kQkv, Buffer::kX, 1).empty());
+}
+
+TEST_CASE("what another unit computed of a head is copied to where the head is attended or kept") {
+  Case test;
+  test.plan.phases[0].layers[0].attention = {{0, {0, 4}, {0, kOpenEnd}, false},
+                                             {1, {0, 4}, {}, true}};
+  const TaskGraph graph = test.graph();
+  const Exchange exchange = exchange_of(test.model, test.plan, graph, kSecondHasOwnMemory);
+  CHECK(received(exchange, graph, Stage::kAttention, Buffer::kQ) == Ranges{{0, 2}});
+  CHECK(received(exchange, graph, Stage::kAttention, Buffer::kStep) == Ranges{{0, 2}});
+  CHECK(received(exchange, graph, Stage::kMerge, Buffer::kStates) == Ranges{{0, 4}});
+  for (const Task& task : graph.tasks)  // the home of all positions is unit 0
+    if (task.stage == Stage::kQkv && task.unit == 1)
+      CHECK(exchange.publishes[static_cast<size_t>(task.id)] != 0);
+}
