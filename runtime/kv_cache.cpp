@@ -1,5 +1,4 @@
 // Where keys and values live: memory per unit and layer, and seeded contents for runs at depth.
-#include <algorithm>
 #include <cstring>
 
 #include "kernels/half.h"
@@ -7,41 +6,62 @@
 
 namespace tandem {
 
-PlacedKv allocate_kv(Device& device, DType dtype, Range kv_heads, Range positions,
-                     int64_t head_dim) {
-  PlacedKv kv;
-  kv.view = {.dtype = dtype, .kv_heads = kv_heads, .positions = positions, .head_dim = head_dim};
-  const int64_t k_bytes = round_up(kv_heads.size() * kv.view.k_head_bytes(), 64);
-  kv.memory = device.allocate(k_bytes + kv_heads.size() * kv.view.v_head_bytes());
+namespace {
+
+int64_t k_bytes(const KvView& view) {
+  return round_up(view.kv_heads.size() * view.k_head_bytes(), 64);
+}
+
+}  // namespace
+
+int64_t kv_bytes(const KvView& view) {
+  return k_bytes(view) + view.kv_heads.size() * view.v_head_bytes();
+}
+
+PlacedKv allocate_kv(Device& device, KvView view) {
+  PlacedKv kv{view, device.allocate(kv_bytes(view))};
   kv.view.k = kv.memory.get();
-  kv.view.v = kv.memory.get() + k_bytes;
+  kv.view.v = kv.memory.get() + k_bytes(view);
   return kv;
 }
 
-std::vector<std::vector<PlacedKv>> place_kv(const Model& model, const Plan& plan,
-                                            const std::vector<std::unique_ptr<Device>>& devices,
-                                            int64_t max_context) {
-  const auto layers = static_cast<size_t>(model.spec.num_layers);
-  std::vector<std::vector<PlacedKv>> kv(devices.size(), std::vector<PlacedKv>(layers));
-  for (KvHome home : kv_homes(plan, model.spec)) {
-    home.positions = intersect(home.positions, {0, round_up(max_context, kAttentionChunk)});
-    if (home.positions.empty()) continue;
-    PlacedKv& held = kv[static_cast<size_t>(home.unit)][static_cast<size_t>(home.layer)];
-    held.view.kv_heads = hull(held.view.kv_heads, home.kv_heads);
-    held.view.positions = hull(held.view.positions, home.positions);
-    held.homes.push_back(home);
+std::vector<std::vector<std::vector<KvView>>> kv_views(const ModelSpec& spec, const Plan& plan,
+                                                       int64_t max_context) {
+  const Range cached{0, round_up(max_context, kAttentionChunk)};
+  std::vector<std::vector<std::vector<KvView>>> views(
+      plan.units.size(), std::vector<std::vector<KvView>>(static_cast<size_t>(spec.num_layers)));
+  for (const KvHome& home : kv_homes(plan, spec)) {
+    const Range positions = intersect(home.positions, cached);
+    if (positions.empty()) continue;
+    views[static_cast<size_t>(home.unit)][static_cast<size_t>(home.layer)].push_back(
+        {.dtype = plan.kv_dtype,
+         .kv_heads = home.kv_heads,
+         .positions = positions,
+         .head_dim = spec.head_dim});
   }
-  // A unit's homes in a layer may be ragged; memory spans their hull, of which untouched pages cost
-  // nothing.
-  for (size_t unit = 0; unit < devices.size(); ++unit)
-    for (PlacedKv& held : kv[unit]) {
-      if (held.homes.empty()) continue;
-      std::vector<KvHome> homes = std::move(held.homes);
-      held = allocate_kv(*devices[unit], plan.kv_dtype, held.view.kv_heads, held.view.positions,
-                         model.spec.head_dim);
-      held.homes = std::move(homes);
+  return views;
+}
+
+// A view for each home, not one for the hull of a unit's: commits would write, and so make
+// resident, cells that no part attends.
+std::vector<std::vector<LayerKv>> place_kv(const Model& model, const Plan& plan,
+                                           const std::vector<std::unique_ptr<Device>>& devices,
+                                           int64_t max_context) {
+  const auto views = kv_views(model.spec, plan, max_context);
+  std::vector<std::vector<LayerKv>> kv(views.size());
+  for (size_t unit = 0; unit < views.size(); ++unit)
+    for (const std::vector<KvView>& homes : views[unit]) {
+      LayerKv& layer = kv[unit].emplace_back();
+      for (const KvView& home : homes) layer.push_back(allocate_kv(*devices[unit], home));
     }
   return kv;
+}
+
+KvView home_of(const LayerKv& kv, int64_t kv_head, int64_t position) {
+  for (const PlacedKv& home : kv)
+    if (home.view.kv_heads.contains(kv_head) && home.view.positions.contains(position))
+      return home.view;
+  return {};
 }
 
 namespace {
@@ -79,15 +99,17 @@ void fill_row(const KvView& view, int64_t kv_head, int64_t position, uint64_t se
 
 }  // namespace
 
-void fill_kv(std::vector<std::vector<PlacedKv>>& kv, int64_t context, uint64_t seed) {
-  for (const std::vector<PlacedKv>& layers : kv)
-    for (const PlacedKv& held : layers)
-      for (const KvHome& home : held.homes) {
-        const Range positions = intersect(home.positions, {0, context});
-        for (int64_t head = home.kv_heads.begin; head < home.kv_heads.end; ++head)
+void fill_kv(const std::vector<std::vector<LayerKv>>& kv, int64_t context, uint64_t seed) {
+  for (const std::vector<LayerKv>& layers : kv)
+    for (size_t layer = 0; layer < layers.size(); ++layer)
+      for (const PlacedKv& home : layers[layer]) {
+        const Range heads = home.view.kv_heads;
+        const Range positions = intersect(home.view.positions, {0, context});
+        for (int64_t head = heads.begin; head < heads.end; ++head)
           for (int64_t p = positions.begin; p < positions.end; ++p) {
-            const auto key = static_cast<uint64_t>((home.layer << 44) + (head << 32) + p);
-            fill_row(held.view, head, p, seed * 0x2545f4914f6cdd1du + key * 0x9e3779b97f4a7c15u);
+            const auto key =
+                static_cast<uint64_t>((static_cast<int64_t>(layer) << 44) + (head << 32) + p);
+            fill_row(home.view, head, p, seed * 0x2545f4914f6cdd1du + key * 0x9e3779b97f4a7c15u);
           }
       }
 }

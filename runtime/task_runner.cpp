@@ -1,6 +1,5 @@
 #include "runtime/task_runner.h"
 
-#include <algorithm>
 #include <cmath>
 
 #include "kernels/rope.h"
@@ -11,41 +10,24 @@ int64_t StepBuffers::bytes() const {
   size_t floats = x.size() + q.size() + attended.size() + h.size() + logits.size() + cos_sin.size();
   for (const auto& state : states) floats += state.size();
   int64_t bytes = static_cast<int64_t>(floats * sizeof(float));
-  for (const PlacedKv& kv : step)
-    bytes += kv.view.kv_heads.size() * (kv.view.k_head_bytes() + kv.view.v_head_bytes());
+  for (const PlacedKv& kv : step) bytes += kv_bytes(kv.view);
   return bytes;
 }
 
 StepBuffers allocate_buffers(const ModelSpec& spec, const Plan& plan, Device& device,
                              const BufferSizes& sizes) {
+  const StepSizes s = step_sizes(spec, plan, sizes);
+  const auto floats = [](int64_t count) { return std::vector<float>(static_cast<size_t>(count)); };
   StepBuffers b;
-  const auto floats = [](int64_t rows, int64_t columns) {
-    return std::vector<float>(static_cast<size_t>(rows * columns));
-  };
-  b.x = floats(sizes.tokens, spec.hidden_size);
-  b.q = floats(sizes.tokens, spec.q_size());
-  b.attended = floats(sizes.tokens, spec.q_size());
-  b.h = floats(sizes.tokens, spec.intermediate_size);
-  b.logits = floats(sizes.logits_rows, spec.vocab_size);
-  size_t most_parts = 0;
-  for (const Phase& phase : plan.phases)
-    for (const LayerPlan& layers : phase.layers) {
-      // A head is cut where its layer has more parts than kv heads would need whole: every part may
-      // then hold a state.
-      const bool cut =
-          std::any_of(layers.attention.begin(), layers.attention.end(), [](const auto& part) {
-            return part.context != Range{0, kOpenEnd} || !part.new_tokens;
-          });
-      if (cut) most_parts = std::max(most_parts, layers.attention.size());
-    }
-  b.states.assign(most_parts, floats(sizes.tokens, spec.num_heads * (spec.head_dim + 2)));
-  // Token t lies in row past % 16 + t, and panels are whole.
-  const int64_t rows = round_up(sizes.tokens, 16) + 16;
-  for (int64_t layer = 0; layer < spec.num_layers; ++layer)
-    b.step.push_back(
-        allocate_kv(device, plan.kv_dtype, {0, spec.num_kv_heads}, {0, rows}, spec.head_dim));
+  b.x = floats(s.x);
+  b.q = floats(s.q);
+  b.attended = floats(s.attended);
+  b.h = floats(s.h);
+  b.logits = floats(s.logits);
+  b.states.assign(static_cast<size_t>(s.states), floats(s.floats_each));
+  for (int64_t layer = 0; layer < s.layers; ++layer) b.step.push_back(allocate_kv(device, s.step));
+  b.cos_sin = floats(s.cos_sin);
   b.frequencies = inverse_frequencies(spec.rope_theta, spec.rope_dim, spec.rope_factors);
-  b.cos_sin = floats(sizes.tokens, spec.rope_dim);
   b.token_ids.reserve(static_cast<size_t>(sizes.tokens));
   b.positions.reserve(static_cast<size_t>(sizes.tokens));
   return b;
@@ -82,16 +64,20 @@ void run_qkv(Device& device, const Task& task, const TaskScene& s) {
   const LayerWeights& source = s.model.layers[layer];
   const PlacedLayer& placed = s.weights.layers[layer];
   const int64_t width = spec.qkv_columns_per_kv_head();
+  const Range kv_heads{task.range.begin / width, task.range.end / width};
+  const int64_t d = spec.head_dim, group = spec.group() * d;
+  const Range queries{kv_heads.begin * group, kv_heads.end * group};
+  const Range keys{kv_heads.begin * d, kv_heads.end * d};
   device.qkv({.input = normed(s, s.buffers.x.data(), task.tokens, source.attn_norm),
-              .wq = placed.q.get(),
-              .wk = placed.k.get(),
-              .wv = placed.v.get(),
+              .wq = piece_of(placed.q, queries),
+              .wk = piece_of(placed.k, keys),
+              .wv = piece_of(placed.v, keys),
               .bq = data_or_null(source.q_bias),
               .bk = data_or_null(source.k_bias),
               .bv = data_or_null(source.v_bias),
               .q_norm = data_or_null(source.q_norm),
               .k_norm = data_or_null(source.k_norm),
-              .kv_heads = {task.range.begin / width, task.range.end / width},
+              .kv_heads = kv_heads,
               .group = spec.group(),
               .head_dim = spec.head_dim,
               .rope_dim = spec.rope_dim,
@@ -119,7 +105,7 @@ void run_attention(Device& device, const Task& task, const TaskScene& s) {
        .scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(spec.head_dim))),
        .q = s.buffers.q.data(),
        .q_stride = spec.q_size(),
-       .cache = s.kv[layer].view,
+       .cache = home_of(s.kv[layer], task.range.begin, part.context.begin),
        .context = intersect(part.context, {0, s.step.context}),
        .include_new = part.new_tokens,
        .step = s.buffers.step[layer].view,
@@ -140,9 +126,9 @@ void run_merge(Device& device, const Task& task, const TaskScene& s) {
 
 /// out and down: columns are added to the residual stream.
 void run_residual(Device& device, const Task& task, const TaskScene& s,
-                  const std::vector<float>& input, const MatrixHandle& weights) {
+                  const std::vector<float>& input, const MatrixPieces& weights) {
   device.linear({.input = plain(input.data(), task.tokens),
-                 .weights = weights.get(),
+                 .weights = piece_of(weights, task.range),
                  .columns = task.range,
                  .y = s.buffers.x.data(),
                  .y_stride = s.model.spec.hidden_size,
@@ -153,8 +139,8 @@ void run_gate_up(Device& device, const Task& task, const TaskScene& s) {
   const auto layer = static_cast<size_t>(task.layer);
   device.gate_up(
       {.input = normed(s, s.buffers.x.data(), task.tokens, s.model.layers[layer].ffn_norm),
-       .gate = s.weights.layers[layer].gate.get(),
-       .up = s.weights.layers[layer].up.get(),
+       .gate = piece_of(s.weights.layers[layer].gate, task.range),
+       .up = piece_of(s.weights.layers[layer].up, task.range),
        .columns = task.range,
        .h = s.buffers.h.data(),
        .h_stride = s.model.spec.intermediate_size});
@@ -165,7 +151,7 @@ void run_lm_head(Device& device, const Task& task, const TaskScene& s) {
   const ModelSpec& spec = s.model.spec;
   const float* x = s.buffers.x.data() + (s.step.tokens - task.tokens) * spec.hidden_size;
   device.linear({.input = normed(s, x, task.tokens, s.model.output_norm),
-                 .weights = s.weights.lm_head.get(),
+                 .weights = piece_of(s.weights.lm_head, task.range),
                  .columns = task.range,
                  .y = s.buffers.logits.data(),
                  .y_stride = spec.vocab_size});
@@ -174,11 +160,11 @@ void run_lm_head(Device& device, const Task& task, const TaskScene& s) {
 void run_commit(Device& device, const Task& task, const TaskScene& s) {
   for (int64_t layer = task.range.begin; layer < task.range.end; ++layer) {
     const auto i = static_cast<size_t>(layer);
-    if (s.kv[i].homes.empty()) continue;
-    device.commit({.step = s.buffers.step[i].view,
-                   .cache = s.kv[i].view,
-                   .rows = s.accepted,
-                   .first_position = s.step.context});
+    for (const PlacedKv& home : s.kv[i])
+      device.commit({.step = s.buffers.step[i].view,
+                     .cache = home.view,
+                     .rows = s.accepted,
+                     .first_position = s.step.context});
   }
 }
 
@@ -189,8 +175,10 @@ void run_task(Device& device, const Task& task, const TaskScene& s) {
       task.layer >= 0 ? &s.weights.layers[static_cast<size_t>(task.layer)] : nullptr;
   switch (task.stage) {
     case Stage::kEmbed:
-      return device.embed(
-          {.table = s.model.embedding, .token_ids = s.buffers.token_ids, .x = s.buffers.x.data()});
+      return device.embed({.table = s.model.embedding,
+                           .placed = s.weights.tied_embedding(s.model.spec),
+                           .token_ids = s.buffers.token_ids,
+                           .x = s.buffers.x.data()});
     case Stage::kQkv:
       return run_qkv(device, task, s);
     case Stage::kAttention:

@@ -8,6 +8,7 @@
 
 #include "kernels/device.h"
 #include "runtime/placement.h"
+#include "runtime/step_sizes.h"
 #include "sim/task_graph.h"
 
 namespace tandem {
@@ -31,10 +32,6 @@ struct StepBuffers {
   int64_t bytes() const;
 };
 
-struct BufferSizes {
-  int64_t tokens = 1;
-  int64_t logits_rows = 1;
-};
 StepBuffers allocate_buffers(const ModelSpec& spec, const Plan& plan, Device& device,
                              const BufferSizes& sizes);
 
@@ -46,8 +43,8 @@ struct TaskScene {
   const Model& model;
   const Plan& plan;
   const Phase& layer_plans;
-  const PlacedWeights& weights;     ///< of the unit's memory
-  const std::vector<PlacedKv>& kv;  ///< [layer] of the unit
+  const PlacedWeights& weights;    ///< of the unit's memory
+  const std::vector<LayerKv>& kv;  ///< [layer] of the unit
   StepBuffers& buffers;
   const Step& step;
   std::span<const float* const> states;  ///< that a merge task merges, ascending in position
