@@ -10,17 +10,12 @@
 #include <cstring>
 #include <utility>
 
+#include "kernels/cpu_workspace.h"
 #include "kernels/error.h"
 #include "kernels/memory.h"
 
 namespace tandem {
 namespace {
-
-/// Columns that a worker takes at once: few, since a worker waits for the other's last piece; not
-/// fewer, since gate and up are two streams and each turn from one to the other costs about half a
-/// microsecond (32 columns: 5 % of a step).
-constexpr int64_t kPieceColumns = 64;
-constexpr int64_t kMaxTileColumns = 2 * std::max(kPieceColumns, kMaxHeadDim);
 
 const CpuMatrix& cpu_matrix(const PlacedMatrix* matrix) {
   return static_cast<const CpuMatrix&>(*matrix);
@@ -45,9 +40,10 @@ CpuDevice::CpuDevice(const CpuDeviceOptions& options)
       yield_(options.yield),
       team_(options.cores, options.yield),
       scratch_(options.cores.size()) {
+  const CpuWorkspace space = cpu_workspace({});
   for (WorkerScratch& scratch : scratch_) {
-    scratch.tile.resize(static_cast<size_t>(kTileTokens * kMaxTileColumns));
-    scratch.attention = map_memory(kAttentionScratchFloats * 4);
+    grow(scratch.tile, space.tile);
+    scratch.attention = map_memory(space.attention * 4);
   }
 }
 
@@ -57,20 +53,16 @@ std::unique_ptr<Device> open_cpu_device(const CpuDeviceOptions& options) {
 }
 
 void CpuDevice::reserve(const DeviceLimits& limits) {
-  for (ActivationFormat format :
-       {ActivationFormat::kF32, ActivationFormat::kBF16, ActivationFormat::kQ8})
-    grow(prepared_memory_[static_cast<size_t>(format)],
-         limits.tokens * activation_row_bytes(format, limits.k) + 64);
-  const int64_t state = limits.head_dim + 2;
-  const int64_t path_rows = round_up(limits.tokens, 16) + 16;
+  const CpuWorkspace space = cpu_workspace(limits);
+  for (size_t format = 0; format < prepared_memory_.size(); ++format)
+    grow(prepared_memory_[format], space.prepared[format]);
   for (WorkerScratch& scratch : scratch_) {
-    grow(scratch.normed, limits.k);
-    grow(scratch.states, kTileRows * state);
-    grow(scratch.path_k, path_rows * limits.head_dim * 4 + 64);
-    grow(scratch.path_v, path_rows * round_up(limits.head_dim, 16) * 4 + 64);
+    grow(scratch.normed, space.normed);
+    grow(scratch.states, space.states);
+    grow(scratch.path_k, space.path_k);
+    grow(scratch.path_v, space.path_v);
   }
-  const int64_t chunks = div_up(limits.context + kTileTokens, kAttentionChunk) + 1;
-  grow(chunk_states_, limits.heads * std::min(limits.tokens, kTileTokens) * chunks * state);
+  grow(chunk_states_, space.chunk_states);
 }
 
 int64_t CpuDevice::workspace_bytes() const {

@@ -9,6 +9,7 @@
 #include "kernels/device.h"
 #include "kernels/kernel_set.h"
 #include "kernels/memory.h"
+#include "kernels/panels.h"
 #include "kernels/team.h"
 
 namespace tandem {
@@ -20,15 +21,8 @@ class CpuMatrix : public PlacedMatrix {
   int64_t panel_bytes = 0;
   int64_t panels_per_segment = 0;
 
-  /// First panel of a column that begins a panel, counted over the whole matrix.
-  int64_t panel_of(int64_t column) const {
-    return column / segment * panels_per_segment + column % segment / kPanelColumns;
-  }
-  /// Panels of `columns`; whole panels, so a ragged end counts.
-  Range panels_of(Range columns_of) const {
-    if (columns_of.empty()) return {};
-    return {panel_of(columns_of.begin), panel_of(columns_of.end - 1) + 1};
-  }
+  int64_t panel_of(int64_t column) const { return tandem::panel_of(column, segment); }
+  Range panels_of(Range range) const { return tandem::panels_of(range, segment); }
   const std::byte* panel(int64_t index) const {
     return data.get() + (index - panel_of(resident.begin)) * panel_bytes;
   }

@@ -17,11 +17,11 @@
 namespace tandem::cuda {
 namespace {
 
-/// Grid: (kv heads x tiles of rows, chunks). Tiles of one head are neighbours, and chunks that
+/// Grid: (tiles of rows, kv heads, chunks). Tiles of one head are neighbours, and chunks that
 /// `past` does not reach come last, so that their blocks end while others work.
 template <class Kv, int kHeadDim, int kRows>
 __global__ void __launch_bounds__(kThreads, 2)
-    attend_chunk(const Part part, const ChunkStates states) {
+    attend_chunk(const DevicePart part, const ChunkStates states) {
   using Block = ChunkBlock<Kv, kHeadDim, kRows>;
   __shared__ typename Block::BlockTile tile;
   const int past = part.past();
@@ -67,7 +67,7 @@ __global__ void __launch_bounds__(kThreads, 2)
 }
 
 template <class Kv, int kHeadDim, int kRows>
-void launch_chunks(const Part& part, const ChunkStates& states, cudaStream_t stream) {
+void launch_chunks(const DevicePart& part, const ChunkStates& states, cudaStream_t stream) {
   launch(
       {.grid = dim3(static_cast<unsigned>(div_up(part.rows(), kRows)),
                     static_cast<unsigned>(part.num_kv_heads), static_cast<unsigned>(states.chunks)),
@@ -78,7 +78,7 @@ void launch_chunks(const Part& part, const ChunkStates& states, cudaStream_t str
 
 /// As many rows a block as there are, up to the most that shared memory has room for.
 template <class Kv, int kHeadDim>
-void attend_chunks(const Part& part, const ChunkStates& states, cudaStream_t stream) {
+void attend_chunks(const DevicePart& part, const ChunkStates& states, cudaStream_t stream) {
   if (part.rows() == 1) return launch_chunks<Kv, kHeadDim, 1>(part, states, stream);
   if (part.rows() == 2) return launch_chunks<Kv, kHeadDim, 2>(part, states, stream);
   if (part.rows() <= 4 || kHeadDim == 0)
@@ -86,7 +86,7 @@ void attend_chunks(const Part& part, const ChunkStates& states, cudaStream_t str
   if constexpr (kHeadDim > 0) launch_chunks<Kv, kHeadDim, 8>(part, states, stream);
 }
 
-void attend_chunks(const Part& part, DType kv_dtype, const ChunkStates& states,
+void attend_chunks(const DevicePart& part, DType kv_dtype, const ChunkStates& states,
                    cudaStream_t stream) {
   if (kv_dtype == DType::kF32) return attend_chunks<SingleKv, 0>(part, states, stream);
   if (part.head_dim == 64) return attend_chunks<HalfKv, 64>(part, states, stream);
@@ -107,7 +107,7 @@ void attention(const AttentionLaunch& request, cudaStream_t stream) {
   const AttentionArgs& args = request.args;
   if (args.tokens == 0 || args.kv_heads.empty()) return;
   const DType kv_dtype = args.include_new ? args.step.dtype : args.cache.dtype;
-  const Part part(request);
+  const DevicePart part(request);
   if (part.tokens > kMaxDecodeTokens) return attend_prefill(part, kv_dtype, stream);
   const int chunks = most_chunks(part.context, part.include_new, part.tokens,
                                  static_cast<int>(request.max_context));

@@ -22,7 +22,7 @@ inline constexpr unsigned kAllLanes = 0xffffffff;
 
 /// What the threads of a block share. 47 KiB at most: static shared memory ends at 48.
 template <int kDims, int kRows>
-struct Tile {
+struct ChunkTile {
   static constexpr int kPassRows = kRows < kPass ? kRows : kPass;
   Floats<4> partial[kPassRows][2][kThreads + 4];  ///< a thread's halves of eight elements of o
   Floats<kRows> q[kDims];
@@ -61,17 +61,16 @@ template <class Kv, int kHeadDim, int kRows>
 struct ChunkBlock {
   static constexpr int kDims = kHeadDim > 0 ? kHeadDim : kMaxHeadDim;
   // A thread keeps kInFlight loads in flight: of keys kDepth batches of kSteps, of values one
-  // batch.
-  // Eight rows leave registers for half as many, and are bound by arithmetic anyway.
+  // batch. Eight rows leave registers for half as many, and are bound by arithmetic anyway.
   static constexpr int kInFlight = kRows < 8 ? Kv::kInFlight : Kv::kInFlight / 2;
   static constexpr int kSteps =
       kHeadDim > 0 && kHeadDim / 16 < kInFlight ? kHeadDim / 16 : kInFlight;
   static constexpr int kDepth = kInFlight / kSteps;
   static constexpr int kQueries = (kRows * kDims + kThreads - 1) / kThreads;
-  using BlockTile = Tile<kDims, kRows>;
+  using BlockTile = ChunkTile<kDims, kRows>;
   using Eight = typename Kv::Eight;
 
-  const Part& part;
+  const DevicePart& part;
   BlockTile& tile;
   int thread;
   int lane;
@@ -79,18 +78,18 @@ struct ChunkBlock {
   int head;  ///< counted from the part's first
   int first_row;
   int past;
-  int begin;    ///< position of the chunk's first row
-  Span cached;  ///< cached positions of the chunk that are seen
-  Span fresh;   ///< positions of the chunk that new tokens can have
-  int slots;    ///< positions whose values are read side by side
-  int slot;     ///< of this thread, >= slots: idle
+  int begin;         ///< position of the chunk's first row
+  Positions cached;  ///< cached positions of the chunk that are seen
+  Positions fresh;   ///< positions of the chunk that new tokens can have
+  int slots;         ///< positions whose values are read side by side
+  int slot;          ///< of this thread, >= slots: idle
 
   __device__ int head_dim() const { return kHeadDim > 0 ? kHeadDim : part.head_dim; }
   __device__ bool has_fresh() const { return size(fresh) > 0; }
   /// The step buffer's row of token 0.
   __device__ int lead() const { return past & 15; }
 
-  // --- keys: a warp takes a panel of 16 positions, a lane eight of them and every 16th element ---
+  // --- keys: a warp takes a panel of 16 positions, a lane eight of them and every 16th element
 
   /// Batches of loads that a lane makes of a panel.
   __device__ int batches_of_panel() const {
@@ -182,7 +181,6 @@ struct ChunkBlock {
   }
 
   // --- rows
-  // ---------------------------------------------------------------------------------------
 
   __device__ bool has_row(int r) const { return first_row + r < part.rows(); }
 
@@ -255,25 +253,28 @@ struct ChunkBlock {
   }
 
   // --- values: neighbouring threads take eight elements each of a position, slots take positions
-  // --
 
   __device__ int value_stride() const { return kHeadDim > 0 ? kHeadDim : part.value_stride; }
   __device__ int eights() const { return value_stride() / 8; }
 
-  __device__ Eight load_value(const KvHeads& from, int64_t row) const {
+  __device__ const std::byte* value(const KvHeads& of, int64_t row) const {
     const int eight = thread - slot * eights();
-    return Kv::load(from.values(head) + (row * value_stride() + eight * 8) * Kv::kBytes);
+    return of.values(head) + (row * value_stride() + eight * 8) * Kv::kBytes;
   }
-  /// Nothing is loaded where no position is seen: its weight is zero then.
-  __device__ void load_cached_value(int position, Eight& eight) const {
-    if (slot < slots && position >= cached.begin && position < cached.end)
-      eight = load_value(part.cache, begin - part.cache.first_position + position);
+  __device__ const std::byte* cached_value(int position) const {
+    return value(part.cache, begin - part.cache.first_position + position);
   }
+  __device__ bool is_seen(int position) const {
+    return slot < slots && position >= cached.begin && position < cached.end;
+  }
+
+  /// Ahead of a barrier: the memory would have nothing to do while the last warps score.
   __device__ void start_values(Eight (&loads)[kInFlight]) const {
 #pragma unroll
     for (int i = 0; i < kInFlight; ++i) {
+      const int position = slot + slots * i;
       loads[i] = Kv::zero();  // not what is left of keys, which may be NaN
-      load_cached_value(slot + slots * i, loads[i]);
+      if (is_seen(position)) loads[i] = Kv::load_now(cached_value(position));
     }
   }
 
@@ -282,15 +283,17 @@ struct ChunkBlock {
 #pragma unroll
       for (int i = 0; i < kInFlight; ++i) {
         const int position = first + slots * i;
-        float value[8];
-        Kv::unpack(loads[i], value);
-        load_cached_value(position + slots * kInFlight, loads[i]);
+        float x[8];
+        Kv::unpack(loads[i], x);
+        // Nothing is loaded where no position is seen: its weight is zero then.
+        const int next = position + slots * kInFlight;
+        if (is_seen(next)) loads[i] = Kv::load(cached_value(next));
         Floats<kRows> weights{};
         if (position < cached.end) weights = tile.weights[position];
 #pragma unroll
         for (int r = 0; r < kRows; ++r)
 #pragma unroll
-          for (int e = 0; e < 8; ++e) o[r][e] = fmaf(weights.x[r], value[e], o[r][e]);
+          for (int e = 0; e < 8; ++e) o[r][e] = fmaf(weights.x[r], x[e], o[r][e]);
       }
     }
   }
@@ -307,16 +310,15 @@ struct ChunkBlock {
       for (int r = 0; r < kRows; ++r) {
         const int token = tile.path[r][depth];
         if (token < 0) continue;
-        float value[8];
-        Kv::unpack(load_value(part.step, lead() + token), value);
+        float x[8];
+        Kv::unpack(Kv::load(value(part.step, lead() + token)), x);
 #pragma unroll
-        for (int e = 0; e < 8; ++e) o[r][e] = fmaf(weights.x[r], value[e], o[r][e]);
+        for (int e = 0; e < 8; ++e) o[r][e] = fmaf(weights.x[r], x[e], o[r][e]);
       }
     }
   }
 
   // --- states
-  // -------------------------------------------------------------------------------------
 
   __device__ int64_t state_of(const ChunkStates& states, int r) const {
     const int64_t row = head * part.rows() + first_row + r;

@@ -14,14 +14,16 @@ namespace tandem {
 // load of every block.
 
 /// Half-open, with end >= begin. Device code cannot call the members of Range.
-struct Span {
+struct Positions {
   int begin = 0;
   int end = 0;
 };
-__host__ __device__ static inline int size(Span span) { return span.end - span.begin; }
+__host__ __device__ static inline int size(Positions positions) {
+  return positions.end - positions.begin;
+}
 
-/// A range as a span; what exceeds `limit` is cut off.
-__host__ __device__ static inline Span cut_at(Range range, int64_t limit) {
+/// A range as ints; what exceeds `limit` is cut off.
+__host__ __device__ static inline Positions cut_at(Range range, int64_t limit) {
   const int64_t begin = range.begin < limit ? range.begin : limit;
   const int64_t end = range.end < limit ? range.end : limit;
   return {static_cast<int>(begin), static_cast<int>(end > begin ? end : begin)};
@@ -35,12 +37,12 @@ __host__ __device__ static inline int64_t key_element(int64_t row, int64_t d, in
 
 /// What a part attends after `past` cached positions.
 struct PartPositions {
-  Span cached;  ///< of the context, those before `past`
-  Span fresh;   ///< positions that new tokens can have
-  Span chunks;  ///< from the first chunk touched to the last
+  Positions cached;  ///< of the context, those before `past`
+  Positions fresh;   ///< positions that new tokens can have
+  Positions chunks;  ///< from the first chunk touched to the last
 };
 
-__host__ __device__ static inline PartPositions part_positions(Span context, bool include_new,
+__host__ __device__ static inline PartPositions part_positions(Positions context, bool include_new,
                                                                int past, int tokens) {
   constexpr int kChunk = static_cast<int>(kAttentionChunk);
   PartPositions part;
@@ -57,7 +59,7 @@ __host__ __device__ static inline PartPositions part_positions(Span context, boo
 }
 
 /// The most chunks that part_positions() gives for any `past` up to max_context: sizes a grid.
-__host__ __device__ static inline int most_chunks(Span context, bool include_new, int tokens,
+__host__ __device__ static inline int most_chunks(Positions context, bool include_new, int tokens,
                                                   int max_context) {
   constexpr int kChunk = static_cast<int>(kAttentionChunk);
   const int most = size(part_positions(context, include_new, max_context, tokens).chunks);
@@ -70,7 +72,7 @@ __host__ __device__ static inline int most_chunks(Span context, bool include_new
 }
 
 /// Those of `positions` that lie in a chunk, counted from its begin; {} where there are none.
-__host__ __device__ static inline Span within_chunk(Span positions, int chunk) {
+__host__ __device__ static inline Positions within_chunk(Positions positions, int chunk) {
   constexpr int kChunk = static_cast<int>(kAttentionChunk);
   int begin = positions.begin - chunk * kChunk, end = positions.end - chunk * kChunk;
   if (begin < 0) begin = 0;

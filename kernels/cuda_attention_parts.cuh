@@ -37,7 +37,7 @@ struct KvHeads {
 };
 
 /// Where the result of a (token, query head) goes: o / l, or the state (o, m, l).
-struct Results {
+struct ResultRows {
   float* own = nullptr;
   float* shared = nullptr;  ///< a second place, or null
   bool normalised = true;
@@ -45,14 +45,14 @@ struct Results {
   int64_t head_stride = 0;
 
   /// Of args.out or args.state, whichever is given.
-  Results(const AttentionArgs& args, float* also)
+  ResultRows(const AttentionArgs& args, float* also)
       : own(args.out != nullptr ? args.out : args.state),
         shared(also),
         normalised(args.out != nullptr),
         token_stride(normalised ? args.q_stride
                                 : args.q_stride / args.head_dim * (args.head_dim + 2)),
         head_stride(normalised ? args.head_dim : args.head_dim + 2) {}
-  explicit Results(const MergeLaunch& launch)
+  explicit ResultRows(const MergeLaunch& launch)
       : own(launch.args.out),
         shared(launch.shared),
         token_stride(launch.args.q_stride),
@@ -69,7 +69,7 @@ struct Results {
 
 /// AttentionLaunch as kernels take it. Heads are counted from the part's first. Row r of a kv head
 /// is query head r % group of token r / group.
-struct Part {
+struct DevicePart {
   int tokens;
   int group;
   int head_dim;
@@ -80,14 +80,14 @@ struct Part {
   bool include_new;
   const int32_t* parents;
   DeviceValue depth;
-  Span context;
+  Positions context;
   const float* q;
   int64_t q_stride;
   KvHeads cache;
   KvHeads step;
-  Results results;
+  ResultRows results;
 
-  explicit Part(const AttentionLaunch& launch)
+  explicit DevicePart(const AttentionLaunch& launch)
       : tokens(static_cast<int>(launch.args.tokens)),
         group(static_cast<int>(launch.args.group)),
         head_dim(static_cast<int>(launch.args.head_dim)),
@@ -146,6 +146,10 @@ struct HalfKv {
   __device__ static Eight load(const std::byte* p) {
     return {load_streaming(reinterpret_cast<const uint4*>(p))};
   }
+  /// Not moved behind a barrier, as the compiler does with load().
+  __device__ static Eight load_now(const std::byte* p) {
+    return {*reinterpret_cast<const uint4*>(p)};
+  }
   __device__ static void unpack(const Eight& eight, float (&x)[8]) {
     const unsigned words[4] = {eight.words.x, eight.words.y, eight.words.z, eight.words.w};
 #pragma unroll
@@ -166,6 +170,10 @@ struct SingleKv {
     const uint4* quads = reinterpret_cast<const uint4*>(p);
     return {load_streaming(quads), load_streaming(quads + 1)};
   }
+  __device__ static Eight load_now(const std::byte* p) {
+    const uint4* quads = reinterpret_cast<const uint4*>(p);
+    return {quads[0], quads[1]};
+  }
   __device__ static void unpack(const Eight& eight, float (&x)[8]) {
     const unsigned words[8] = {eight.low.x,  eight.low.y,  eight.low.z,  eight.low.w,
                                eight.high.x, eight.high.y, eight.high.z, eight.high.w};
@@ -176,9 +184,9 @@ struct SingleKv {
 
 /// Steps of more than kMaxDecodeTokens tokens (cuda_attention_prefill.cu).
 inline constexpr int kMaxDecodeTokens = 16;
-void attend_prefill(const Part& part, DType kv_dtype, cudaStream_t stream);
+void attend_prefill(const DevicePart& part, DType kv_dtype, cudaStream_t stream);
 
 /// Merges the states of all chunks that a part touches, in ascending order (cuda_merge.cu).
-void merge_chunks(const Part& part, const ChunkStates& states, cudaStream_t stream);
+void merge_chunks(const DevicePart& part, const ChunkStates& states, cudaStream_t stream);
 
 }  // namespace tandem::cuda

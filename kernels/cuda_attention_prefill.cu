@@ -50,7 +50,7 @@ struct PrefillBlock {
   static constexpr int kQuadsOfO = kSlab / 64;  ///< a thread's quads of elements, 64 apart
   using Eight = typename Kv::Eight;
 
-  const Part& part;
+  const DevicePart& part;
   Tile<kSlab>& tile;
   int thread;
   int head;  ///< counted from the part's first
@@ -77,7 +77,6 @@ struct PrefillBlock {
   }
 
   // --- scores
-  // -------------------------------------------------------------------------------------
 
   /// 8 elements x 4 rows a warp and turn: whole sectors are read, all banks are written.
   __device__ void stage_queries(int first_d) const {
@@ -130,7 +129,6 @@ struct PrefillBlock {
   }
 
   // --- softmax
-  // ------------------------------------------------------------------------------------
 
   /// Scores of a row become weights e^(score - m), and what was summed under a smaller m shrinks.
   /// The 16 threads of a row are half a warp.
@@ -163,7 +161,6 @@ struct PrefillBlock {
   }
 
   // --- values
-  // -------------------------------------------------------------------------------------
 
   /// Values of positions that no row may see are zero: their weights are, but memory can hold NaN.
   __device__ void stage_values(const KeyRun& run, int first) const {
@@ -200,7 +197,6 @@ struct PrefillBlock {
   }
 
   // --- all
-  // ----------------------------------------------------------------------------------------
 
   __device__ void attend(const KeyRun& run) {
     for (int first = run.begin / 16 * 16; first < run.end; first += kKeys) {
@@ -257,7 +253,7 @@ struct PrefillBlock {
 
 /// Grid: (tiles of rows, kv heads, slabs of o). The last tiles see most, so they begin first.
 template <class Kv, int kSlab>
-__global__ void __launch_bounds__(kThreads, 2) attend_rows(const Part part) {
+__global__ void __launch_bounds__(kThreads, 2) attend_rows(const DevicePart part) {
   __shared__ Tile<kSlab> tile;
   const int thread = static_cast<int>(threadIdx.x);
   PrefillBlock<Kv, kSlab> block{.part = part,
@@ -270,7 +266,7 @@ __global__ void __launch_bounds__(kThreads, 2) attend_rows(const Part part) {
                                 .y = thread / 16};
   block.find_queries();
   const int past = part.past();
-  const Span cached = part_positions(part.context, part.include_new, past, part.tokens).cached;
+  const Positions cached = part_positions(part.context, part.include_new, past, part.tokens).cached;
   if (size(cached) > 0)
     block.attend({.k = part.cache.keys(block.head),
                   .v = part.cache.values(block.head),
@@ -291,7 +287,7 @@ __global__ void __launch_bounds__(kThreads, 2) attend_rows(const Part part) {
 }
 
 template <class Kv, int kSlab>
-void launch_rows(const Part& part, cudaStream_t stream) {
+void launch_rows(const DevicePart& part, cudaStream_t stream) {
   launch({.grid = dim3(static_cast<unsigned>(div_up(part.rows(), kRows)),
                        static_cast<unsigned>(part.num_kv_heads),
                        static_cast<unsigned>(div_up(part.head_dim, kSlab))),
@@ -302,7 +298,7 @@ void launch_rows(const Part& part, cudaStream_t stream) {
 
 }  // namespace
 
-void attend_prefill(const Part& part, DType kv_dtype, cudaStream_t stream) {
+void attend_prefill(const DevicePart& part, DType kv_dtype, cudaStream_t stream) {
   if (kv_dtype == DType::kF32) return launch_rows<SingleKv, 128>(part, stream);
   if (part.head_dim <= 64) return launch_rows<HalfKv, 64>(part, stream);
   launch_rows<HalfKv, 128>(part, stream);

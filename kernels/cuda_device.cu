@@ -80,7 +80,7 @@ namespace tandem::cuda {
 CudaDevice::CudaDevice(const CudaDeviceOptions& options)
     : options_(options),
       queue_(options.yield),
-      clock_(queue_.stream()),
+      clock_(options.index, queue_.stream()),
       exchanged_(options.index, attribute(cudaDevAttrIntegrated, options.index) != 0,
                  queue_.stream()),
       loader_(options.index, queue_.stream()) {}

@@ -1,3 +1,4 @@
+#include <cstddef>
 #include <new>
 
 #include "kernels/cuda_device_clock.cuh"
@@ -21,13 +22,21 @@ int64_t nanoseconds(DeviceClock::Steady::time_point time) {
 
 }  // namespace
 
-DeviceClock::DeviceClock(cudaStream_t stream)
+DeviceClock::DeviceClock(int device, cudaStream_t stream)
     : stream_(stream),
-      memory_(pinned_memory(sizeof(Words))),
-      on_host_(new (memory_.get()) Words),
-      on_device_(reinterpret_cast<const Words*>(device_address(memory_.get()))),
-      stamp_(const_cast<int64_t*>(&on_device_->stamp)) {
+      pinned_(pinned_memory(sizeof(Words))),
+      memory_(device_memory(device, sizeof(Offsets))),
+      on_host_(new (pinned_.get()) Words),
+      on_device_(reinterpret_cast<const Offsets*>(memory_.get())),
+      stamp_(reinterpret_cast<int64_t*>(device_address(pinned_.get()) + offsetof(Words, stamp))) {
+  send_offsets();
   for (int i = 0; i < kFirstMeasurements; ++i) measure();
+}
+
+void DeviceClock::send_offsets() {
+  TANDEM_CUDA_CHECK(cudaMemcpyAsync(memory_.get(), &on_host_->offsets, sizeof(Offsets),
+                                    cudaMemcpyHostToDevice, stream_));
+  TANDEM_CUDA_CHECK(cudaStreamSynchronize(stream_));
 }
 
 /// The device's clock was read between two readings of the host's.
@@ -44,9 +53,10 @@ void DeviceClock::measure() {
   if (width_ns_ != INT64_MAX &&
       static_cast<double>(width) > static_cast<double>(width_ns_) + kDrift * passed)
     return;
-  on_host_->offset = nanoseconds(before) + width / 2 - on_host_->stamp;
+  on_host_->offsets.offset = nanoseconds(before) + width / 2 - on_host_->stamp;
   width_ns_ = width;
   measured_ = after;
+  send_offsets();
 }
 
 void DeviceClock::refresh() {

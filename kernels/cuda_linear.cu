@@ -1,8 +1,9 @@
 // Linears of at most 16 tokens. Each weight is read once, whatever the number of tokens, and that
-// is the time they take: bytes / bandwidth. (H200: 4.8e12 B/s are 18 bytes a clock and
-// multiprocessor. For one token 16 bytes of weights cost about 20 instructions a lane (F16, BF16,
-// Q8_0) or 35 (Q4_0) of the 110 that there is time for; the floats of 16 tokens, 140, are bound by
-// arithmetic.)
+// is the time they take: bytes / bandwidth. H200: 4.8e12 B/s are 18 bytes a clock and
+// multiprocessor, so that there is time for 112 instructions while a warp's 512 bytes arrive. They
+// take (counted in SASS, sm_90) for one token 18 (BF16, F16), 11 (Q8_0), 36 (Q4_0); for 16 tokens
+// 147 (BF16, F16), 206 (Q8_0), 363 (Q4_0; dot products of bytes counted twice), bound by
+// arithmetic.
 //
 // The order of the sums. A column is cut in spans of 256 chunks of 16 bytes (4 KiB). In a span lane
 // i adds up chunks i, i + 32, ..., then the lanes add up in a butterfly. Span s goes to sum s % 4
@@ -26,7 +27,7 @@ constexpr int kSpanChunks = kSpanRows * kLanes;
 constexpr int kSums = 4;
 constexpr int kMaxParts = kMaxLinearsTogether;
 constexpr int64_t kEnoughBlocks = 264;  // two a multiprocessor of an H200
-constexpr int64_t kFewColumns = 2112;   // fewer than four warps of four a multiprocessor
+constexpr int64_t kFewColumns = 2112;   // less than four warps of four columns a multiprocessor
 
 enum class Finish { kStore, kAdd, kSwiglu, kSwigluOfY };
 

@@ -28,10 +28,11 @@ struct PartsOfRow {
   int64_t at;
   int head_dim;
 
-  __device__ float value(int i, int d) const { return parts.states[i][at + d]; }
+  /// i < kMaxMergedStates, which g++ does not see and warns of.
+  __device__ const float* state(int i) const { return parts.states[i % kMaxMergedStates] + at; }
+  __device__ float value(int i, int d) const { return state(i)[d]; }
   __device__ float2 top_and_sum(int i) const {
-    const float* state = parts.states[i] + at;
-    return make_float2(state[head_dim], state[head_dim + 1]);
+    return make_float2(state(i)[head_dim], state(i)[head_dim + 1]);
   }
 };
 
@@ -71,7 +72,7 @@ __device__ float block_max(float value, Tile& tile, int thread) {
 /// depend on order: so no state waits for the exponentials of the one before. A thread has one
 /// element of o, blockIdx.y says which 128; it reads kInFlight states ahead.
 template <class States>
-__device__ void merge_row(const States& states, int count, int head_dim, const Results& results,
+__device__ void merge_row(const States& states, int count, int head_dim, const ResultRows& results,
                           int64_t at) {
   __shared__ Tile tile;
   const int thread = static_cast<int>(threadIdx.x);
@@ -105,9 +106,9 @@ __device__ void merge_row(const States& states, int count, int head_dim, const R
 
 /// Grid: (rows, elements / 128, kv heads).
 __global__ void __launch_bounds__(kThreads)
-    merge_chunks_of_row(const Part part, const ChunkStates states) {
+    merge_chunks_of_row(const DevicePart part, const ChunkStates states) {
   const int row = static_cast<int>(blockIdx.x), head = static_cast<int>(blockIdx.z);
-  const Span chunks =
+  const Positions chunks =
       part_positions(part.context, part.include_new, part.past(), part.tokens).chunks;
   const int64_t first = static_cast<int64_t>(head * part.rows() + row) * states.chunks;
   const ChunksOfRow of_row{.o = states.o + first * states.stride,
@@ -120,7 +121,7 @@ __global__ void __launch_bounds__(kThreads)
 __global__ void __launch_bounds__(kThreads)
     merge_parts_of_row(const __grid_constant__ PartPointers parts, const int count,
                        const int first_head, const int heads_here, const int heads,
-                       const int head_dim, const Results results) {
+                       const int head_dim, const ResultRows results) {
   const int64_t token = static_cast<int>(blockIdx.x) / heads_here;
   const int64_t head = first_head + static_cast<int>(blockIdx.x) % heads_here;
   const PartsOfRow of_row{
@@ -130,7 +131,7 @@ __global__ void __launch_bounds__(kThreads)
 
 }  // namespace
 
-void merge_chunks(const Part& part, const ChunkStates& states, cudaStream_t stream) {
+void merge_chunks(const DevicePart& part, const ChunkStates& states, cudaStream_t stream) {
   launch({.grid = dim3(static_cast<unsigned>(part.rows()),
                        static_cast<unsigned>(div_up(part.head_dim, kThreads)),
                        static_cast<unsigned>(part.num_kv_heads)),
@@ -153,7 +154,7 @@ void merge(const MergeLaunch& request, cudaStream_t stream) {
           .block = dim3(kThreads),
           .stream = stream},
          merge_parts_of_row, parts, args.states.size(), args.kv_heads.begin * args.group,
-         heads_here, args.q_stride / args.head_dim, args.head_dim, Results(request));
+         heads_here, args.q_stride / args.head_dim, args.head_dim, ResultRows(request));
 }
 
 }  // namespace tandem::cuda

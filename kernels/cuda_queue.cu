@@ -69,16 +69,24 @@ Queue::Queue(bool yield) : yield_(yield), memory_ops_(find_stream_memory_ops()) 
   if (memory_ops_.available() && !memory_ops_work()) memory_ops_ = {};
 }
 
-/// A virtual machine may have the entry points and refuse the calls.
+/// A virtual machine may have the entry points and refuse the calls, or a driver to record them.
 bool Queue::memory_ops_work() {
   const Bytes memory = pinned_memory(sizeof(uint32_t));
   const auto* written = new (memory.get()) uint32_t{0};
-  const CUdeviceptr there = reinterpret_cast<CUdeviceptr>(device_address(memory.get()));
-  const bool queued =
-      memory_ops_.write_value(stream(), there, 1, CU_STREAM_WRITE_VALUE_DEFAULT) == CUDA_SUCCESS &&
-      memory_ops_.wait_value(stream(), there, 1, CU_STREAM_WAIT_VALUE_GEQ) == CUDA_SUCCESS;
-  TANDEM_CUDA_CHECK(cudaStreamSynchronize(stream()));
-  return queued && *written == 1;
+  const auto there = reinterpret_cast<CUdeviceptr>(device_address(memory.get()));
+  constexpr uint64_t kTrial = 1;
+  try {
+    begin(kTrial);
+    check_driver(memory_ops_.write_value(stream(), there, 1, CU_STREAM_WRITE_VALUE_DEFAULT), "");
+    check_driver(memory_ops_.wait_value(stream(), there, 1, CU_STREAM_WAIT_VALUE_GEQ), "");
+    launch();
+    finish();
+  } catch (const Error&) {
+    abandon();
+    cudaGetLastError();
+  }
+  forget();
+  return *written == 1;
 }
 
 void Queue::wait(Flag* shared) {

@@ -19,8 +19,10 @@
 #include "kernels/flag.h"
 #include "kernels/team.h"
 #include "profiles/probe.h"
+#include "runtime/memory_needs.h"
 #include "runtime/placement.h"
 #include "runtime/program.h"
+#include "runtime/resident_columns.h"
 #include "runtime/task_runner.h"
 
 namespace tandem {
@@ -40,17 +42,6 @@ bool cores_are_shared(const std::vector<Unit>& units) {
   return std::adjacent_find(cores.begin(), cores.end()) != cores.end();
 }
 
-std::vector<int> number_memories(const std::vector<Unit>& units) {
-  std::vector<std::string> names;
-  std::vector<int> memory_of;
-  for (const Unit& unit : units) {
-    const auto found = std::find(names.begin(), names.end(), unit.memory);
-    memory_of.push_back(static_cast<int>(found - names.begin()));
-    if (found == names.end()) names.push_back(unit.memory);
-  }
-  return memory_of;
-}
-
 }  // namespace
 
 struct Executor::State {
@@ -65,7 +56,7 @@ struct Executor::State {
   std::vector<PlacedWeights> weights;       ///< per memory
   std::unique_ptr<ExchangeMemory> lasting;  ///< of vectors
   ModelVectors vectors;
-  std::vector<std::vector<PlacedKv>> kv;      ///< [unit][layer]
+  std::vector<std::vector<LayerKv>> kv;       ///< [unit][layer]
   std::unique_ptr<ExchangeMemory> exchanged;  ///< of buffers, flags and stamps
   StepBuffers buffers;
   int64_t context = 0;
@@ -146,13 +137,7 @@ struct Executor::State {
         allocate_buffers(model.spec, next, *exchanged,
                          {.tokens = options.max_tokens, .logits_rows = options.max_logits_rows});
     plan = next;
-    const ModelSpec& spec = model.spec;
-    for (const auto& device : devices)
-      device->reserve({.tokens = options.max_tokens,
-                       .k = std::max({spec.hidden_size, spec.intermediate_size, spec.q_size()}),
-                       .context = options.max_context,
-                       .heads = spec.num_heads,
-                       .head_dim = spec.head_dim});
+    for (const auto& device : devices) device->reserve(device_limits(model.spec, options));
   }
 
   Program& current() { return programs[program]; }
@@ -371,19 +356,17 @@ void Executor::set_context(int64_t context, uint64_t seed) {
 }
 
 std::vector<MemoryUse> Executor::memory() const {
-  std::vector<MemoryUse> uses(state_->devices.size());
-  std::vector<char> counted(state_->weights.size(), 0);
+  const State& s = *state_;
+  std::vector<MemoryUse> uses(s.devices.size());
+  const std::vector<int64_t> weights =
+      held_weights(s.model, s.plan, {s.memory_of, s.options.resident_all}, s.weights);
   for (size_t unit = 0; unit < uses.size(); ++unit) {
-    const auto memory = static_cast<size_t>(state_->memory_of[unit]);
-    if (std::exchange(counted[memory], 1) == 0) uses[unit].weights = state_->weights[memory].bytes;
-    for (const PlacedKv& held : state_->kv[unit])
-      for (const KvHome& home : held.homes)
-        uses[unit].kv += home.kv_heads.size() * home.positions.size() *
-                         (held.view.head_dim + held.view.value_stride()) *
-                         info(held.view.dtype).block_bytes;
-    uses[unit].workspace = state_->devices[unit]->workspace_bytes();
+    uses[unit].weights = weights[unit];
+    for (const LayerKv& layer : s.kv[unit])
+      for (const PlacedKv& home : layer) uses[unit].kv += kv_bytes(home.view);
+    uses[unit].workspace = s.devices[unit]->workspace_bytes();
   }
-  uses.front().workspace += state_->exchanged->bytes() + state_->lasting->bytes();
+  uses.front().workspace += s.buffers.bytes;
   return uses;
 }
 

@@ -8,39 +8,60 @@ namespace tandem {
 
 namespace {
 
-void allocate(Device& device, PlacedKv& kv) {
-  const int64_t heads = kv.view.kv_heads.size();
-  const int64_t k_bytes = round_up(heads * kv.view.k_head_bytes(), 64);
-  kv.memory = device.allocate(k_bytes + heads * kv.view.v_head_bytes());
+int64_t k_bytes(const KvView& view) {
+  return round_up(view.kv_heads.size() * view.k_head_bytes(), 64);
+}
+
+PlacedKv allocate_kv(Device& device, KvView view) {
+  PlacedKv kv{view, device.allocate(kv_bytes(view))};
   kv.view.k = kv.memory.get();
-  kv.view.v = kv.memory.get() + k_bytes;
+  kv.view.v = kv.memory.get() + k_bytes(view);
+  return kv;
 }
 
 }  // namespace
 
-std::vector<std::vector<PlacedKv>> place_kv(const Model& model, const Plan& plan,
-                                            const std::vector<std::unique_ptr<Device>>& devices,
-                                            int64_t max_context) {
-  const auto layers = static_cast<size_t>(model.spec.num_layers);
-  std::vector<std::vector<PlacedKv>> kv(devices.size(), std::vector<PlacedKv>(layers));
-  for (KvHome home : kv_homes(plan, model.spec)) {
-    home.positions = intersect(home.positions, {0, round_up(max_context, kAttentionChunk)});
-    if (home.positions.empty()) continue;
-    PlacedKv& held = kv[static_cast<size_t>(home.unit)][static_cast<size_t>(home.layer)];
-    held.view.kv_heads = hull(held.view.kv_heads, home.kv_heads);
-    held.view.positions = hull(held.view.positions, home.positions);
-    held.homes.push_back(home);
+int64_t kv_bytes(const KvView& view) {
+  return k_bytes(view) + view.kv_heads.size() * view.v_head_bytes();
+}
+
+std::vector<std::vector<std::vector<KvView>>> kv_views(const ModelSpec& spec, const Plan& plan,
+                                                       int64_t max_context) {
+  const Range cached{0, round_up(max_context, kAttentionChunk)};
+  std::vector<std::vector<std::vector<KvView>>> views(
+      plan.units.size(), std::vector<std::vector<KvView>>(static_cast<size_t>(spec.num_layers)));
+  for (const KvHome& home : kv_homes(plan, spec)) {
+    const Range positions = intersect(home.positions, cached);
+    if (positions.empty()) continue;
+    views[static_cast<size_t>(home.unit)][static_cast<size_t>(home.layer)].push_back(
+        {.dtype = plan.kv_dtype,
+         .kv_heads = home.kv_heads,
+         .positions = positions,
+         .head_dim = spec.head_dim});
   }
-  // A unit's homes in a layer may be ragged; memory spans their hull, of which untouched pages cost
-  // nothing.
-  for (size_t unit = 0; unit < devices.size(); ++unit)
-    for (PlacedKv& held : kv[unit]) {
-      if (held.homes.empty()) continue;
-      held.view.dtype = plan.kv_dtype;
-      held.view.head_dim = model.spec.head_dim;
-      allocate(*devices[unit], held);
+  return views;
+}
+
+// A view for each home, not one for the hull of a unit's: commits would write, and so make
+// resident, cells that no part attends.
+std::vector<std::vector<LayerKv>> place_kv(const Model& model, const Plan& plan,
+                                           const std::vector<std::unique_ptr<Device>>& devices,
+                                           int64_t max_context) {
+  const auto views = kv_views(model.spec, plan, max_context);
+  std::vector<std::vector<LayerKv>> kv(views.size());
+  for (size_t unit = 0; unit < views.size(); ++unit)
+    for (const std::vector<KvView>& homes : views[unit]) {
+      LayerKv& layer = kv[unit].emplace_back();
+      for (const KvView& home : homes) layer.push_back(allocate_kv(*devices[unit], home));
     }
   return kv;
+}
+
+KvView home_of(const LayerKv& kv, int64_t kv_head, int64_t position) {
+  for (const PlacedKv& home : kv)
+    if (home.view.kv_heads.contains(kv_head) && home.view.positions.contains(position))
+      return home.view;
+  return {};
 }
 
 namespace {
@@ -97,15 +118,16 @@ void fill_head(const KvView& to, Device& device, int64_t layer, int64_t head, Ra
 
 }  // namespace
 
-void fill_kv(const std::vector<std::vector<PlacedKv>>& kv,
+void fill_kv(const std::vector<std::vector<LayerKv>>& kv,
              const std::vector<std::unique_ptr<Device>>& devices, int64_t context, uint64_t seed) {
   for (size_t unit = 0; unit < kv.size(); ++unit)
-    for (const PlacedKv& held : kv[unit])
-      for (const KvHome& home : held.homes) {
-        const Range positions = intersect(home.positions, {0, context});
+    for (size_t layer = 0; layer < kv[unit].size(); ++layer)
+      for (const PlacedKv& home : kv[unit][layer]) {
+        const Range heads = home.view.kv_heads;
+        const Range positions = intersect(home.view.positions, {0, context});
         if (positions.empty()) continue;
-        for (int64_t head = home.kv_heads.begin; head < home.kv_heads.end; ++head)
-          fill_head(held.view, *devices[unit], home.layer, head, positions, seed);
+        for (int64_t head = heads.begin; head < heads.end; ++head)
+          fill_head(home.view, *devices[unit], static_cast<int64_t>(layer), head, positions, seed);
       }
 }
 

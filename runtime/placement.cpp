@@ -6,14 +6,16 @@
 #include <mutex>
 #include <utility>
 
+#include "runtime/resident_columns.h"
+
 namespace tandem {
 namespace {
 
 /// One matrix and the slot that its placed form goes to in each memory.
 struct Job {
   const MatrixSource* source;
-  std::vector<Range> columns;        ///< per memory
-  std::vector<MatrixHandle*> slots;  ///< per memory
+  std::vector<std::vector<Range>> columns;  ///< per memory
+  std::vector<MatrixPieces*> slots;         ///< per memory
   std::once_flag prepared;
   std::atomic<int> left{0};  ///< memories that have not placed it yet
 };
@@ -36,18 +38,22 @@ class Placement {
             const std::vector<std::unique_ptr<Device>>& devices, const std::vector<int>& memory_of,
             bool whole)
       : model_(model), plan_(plan), devices_(devices), memory_of_(memory_of), whole_(whole) {
-    const int memories = 1 + *std::max_element(memory_of.begin(), memory_of.end());
-    weights_.resize(static_cast<size_t>(memories));
+    const Memories memories{memory_of, whole};
+    weights_.resize(memories.count());
     for (PlacedWeights& weights : weights_)
       weights.layers.resize(static_cast<size_t>(model.spec.num_layers));
     for (size_t unit = 0; unit < devices.size(); ++unit)
       if (devices[unit]->enqueues()) weights_[memory(unit)].on_host = false;
     // First of all: where the embedding is placed as the head, its source can go before the layers
     // come.
-    std::vector<Range> columns(weights_.size());
-    for (const Phase& phase : plan.phases) add_split(phase.lm_head, 1, 1, columns);
-    add(model.lm_head, columns, [](PlacedWeights& w) { return &w.lm_head; });
-    for (int64_t layer = 0; layer < model.spec.num_layers; ++layer) add_layer(layer);
+    add(model.lm_head, resident_lm_head(model.spec, plan, memories).of_memory,
+        [](PlacedWeights& w) { return &w.lm_head; });
+    const std::vector<LayerMatrix> matrices = layer_matrices(model.spec);
+    for (size_t layer = 0; layer < model.layers.size(); ++layer)
+      for (const LayerMatrix& matrix : matrices)
+        add(model.layers[layer].*matrix.source,
+            resident_columns(matrix, plan, static_cast<int64_t>(layer), memories).of_memory,
+            [&](PlacedWeights& w) { return &(w.layers[layer].*matrix.placed); });
   }
 
   std::vector<PlacedWeights> run(const PlacementOptions& options) {
@@ -59,56 +65,18 @@ class Placement {
     for (std::future<void>& share : shares) share.get();
     for (size_t m = 0; m < weights_.size(); ++m)
       for (const auto& job : jobs_)
-        if (*job->slots[m]) weights_[m].bytes += (*job->slots[m])->bytes;
+        for (const auto& piece : *job->slots[m]) weights_[m].bytes += piece->bytes;
     return std::move(weights_);
   }
 
  private:
   size_t memory(size_t unit) const { return static_cast<size_t>(memory_of_[unit]); }
 
-  /// Widens columns[m] by what the units of memory m hold of a split; its columns times `times` /
-  /// `per` are the matrix's.
-  void add_split(const LinearSplit& split, int64_t times, int64_t per,
-                 std::vector<Range>& columns) const {
-    for (const ColumnShare& share : split) {
-      Range& held = columns[memory(static_cast<size_t>(share.unit))];
-      held = hull(held, {share.columns.begin / per * times, share.columns.end / per * times});
-    }
-  }
-
-  void add_layer(int64_t layer) {
-    const LayerWeights& source = model_.layers[static_cast<size_t>(layer)];
-    const ModelSpec& spec = model_.spec;
-    const size_t memories = weights_.size();
-    std::vector<Range> q(memories), kv(memories), out(memories), gate_up(memories), down(memories);
-    const int64_t width = spec.qkv_columns_per_kv_head();
-    for (const Phase& phase : plan_.phases) {
-      const LayerPlan& plan = layer_plan(phase, layer);
-      add_split(plan.qkv, spec.group() * spec.head_dim, width, q);
-      add_split(plan.qkv, spec.head_dim, width, kv);
-      add_split(plan.out, 1, 1, out);
-      add_split(plan.gate_up, 1, 1, gate_up);
-      add_split(plan.down, 1, 1, down);
-    }
-    const auto slot = [layer](MatrixHandle PlacedLayer::*member) {
-      return [layer, member](PlacedWeights& w) {
-        return &(w.layers[static_cast<size_t>(layer)].*member);
-      };
-    };
-    add(source.q, q, slot(&PlacedLayer::q));
-    add(source.k, kv, slot(&PlacedLayer::k));
-    add(source.v, kv, slot(&PlacedLayer::v));
-    add(source.out, out, slot(&PlacedLayer::out));
-    add(source.gate, gate_up, slot(&PlacedLayer::gate));
-    add(source.up, gate_up, slot(&PlacedLayer::up));
-    add(source.down, down, slot(&PlacedLayer::down));
-  }
-
   template <class SlotOf>
-  void add(const MatrixSource& source, std::vector<Range> columns, const SlotOf& slot_of) {
+  void add(const MatrixSource& source, std::vector<std::vector<Range>> columns,
+           const SlotOf& slot_of) {
     auto job = std::make_unique<Job>();
     job->source = &source;
-    if (whole_) std::fill(columns.begin(), columns.end(), Range{0, source.columns});
     job->columns = std::move(columns);
     for (PlacedWeights& weights : weights_) job->slots.push_back(slot_of(weights));
     job->left = static_cast<int>(weights_.size());
@@ -132,7 +100,8 @@ class Placement {
       if (!job.columns[m].empty()) {
         std::call_once(job.prepared,
                        [&] { model_.storage->prepare(job.source->rows, bytes_of(job)); });
-        *job.slots[m] = device.place(*job.source, job.columns[m]);
+        for (const Range columns : job.columns[m])
+          job.slots[m]->push_back(device.place(*job.source, columns));
       }
       if (job.left.fetch_sub(1) == 1) finish(job, options);
     }
@@ -141,7 +110,9 @@ class Placement {
   /// Whether embedding rows will be read from this job's source.
   bool source_is_embedding(const Job& job) const {
     if (job.source != &model_.lm_head || !model_.spec.tied_embedding) return false;
-    const auto reads_source = [&](const PlacedWeights& w) { return !w.tied_embedding(model_); };
+    const auto reads_source = [&](const PlacedWeights& w) {
+      return !w.tied_embedding(model_.spec);
+    };
     if (whole_) return std::any_of(weights_.begin(), weights_.end(), reads_source);
     return reads_source(weights_[memory(static_cast<size_t>(plan_.embedding))]);
   }
@@ -166,6 +137,12 @@ class Placement {
 };
 
 }  // namespace
+
+const PlacedMatrix* piece_of(const MatrixPieces& pieces, Range columns) {
+  for (const auto& piece : pieces)
+    if (piece->resident.contains(columns)) return piece.get();
+  return nullptr;
+}
 
 std::vector<PlacedWeights> place_weights(const Model& model, const Plan& plan,
                                          const std::vector<std::unique_ptr<Device>>& devices,

@@ -13,25 +13,29 @@
 
 namespace tandem {
 
-using MatrixHandle = std::shared_ptr<const PlacedMatrix>;
+/// A matrix in one memory: disjoint ranges of columns, ascending, no two adjacent; none where no
+/// unit of the memory needs any.
+using MatrixPieces = std::vector<std::shared_ptr<const PlacedMatrix>>;
+/// The piece that holds `columns`: what a task needs always lies in one.
+const PlacedMatrix* piece_of(const MatrixPieces& pieces, Range columns);
 
-/// The packed matrices of one layer; null where no unit of the memory needs any column.
+/// The packed matrices of one layer.
 struct PlacedLayer {
-  MatrixHandle q, k, v, out, gate, up, down;
+  MatrixPieces q, k, v, out, gate, up, down;
 };
 
 /// One memory's copy of the weights that its units need.
 struct PlacedWeights {
   std::vector<PlacedLayer> layers;
-  MatrixHandle lm_head;
+  MatrixPieces lm_head;
   int64_t bytes = 0;
   bool on_host = true;  ///< the host can read it
 
   /// The output head where it is the embedding too and all of it lies here: then nobody reads the
   /// source again.
-  const PlacedMatrix* tied_embedding(const Model& model) const {
-    const bool whole = lm_head && lm_head->resident == Range{0, lm_head->columns};
-    return on_host && model.spec.tied_embedding && whole ? lm_head.get() : nullptr;
+  const PlacedMatrix* tied_embedding(const ModelSpec& model) const {
+    const bool here = on_host && model.tied_embedding;
+    return here ? piece_of(lm_head, {0, model.vocab_size}) : nullptr;
   }
 };
 
@@ -49,21 +53,32 @@ std::vector<PlacedWeights> place_weights(const Model& model, const Plan& plan,
                                          const std::vector<int>& memory_of,
                                          const PlacementOptions& options);
 
-/// A unit's keys and values of one layer; head_dim 0 where it holds none.
+/// Keys and values of some heads and positions.
 struct PlacedKv {
   KvView view;
   std::shared_ptr<std::byte[]> memory;
-  std::vector<KvHome> homes;  ///< the cells of the view that are really used
 };
+/// What a unit holds of one layer: one for each of its homes.
+using LayerKv = std::vector<PlacedKv>;
+
+/// Bytes that a view's cells take.
+int64_t kv_bytes(const KvView& view);
+/// The views, without memory, that a plan's homes of caches for `max_context` positions become:
+/// [unit][layer][home].
+std::vector<std::vector<std::vector<KvView>>> kv_views(const ModelSpec& spec, const Plan& plan,
+                                                       int64_t max_context);
 
 /// [unit][layer], for contexts up to max_context.
-std::vector<std::vector<PlacedKv>> place_kv(const Model& model, const Plan& plan,
-                                            const std::vector<std::unique_ptr<Device>>& devices,
-                                            int64_t max_context);
+std::vector<std::vector<LayerKv>> place_kv(const Model& model, const Plan& plan,
+                                           const std::vector<std::unique_ptr<Device>>& devices,
+                                           int64_t max_context);
+/// The home of a position of a kv head, which all of an attention part shares; an empty view where
+/// it lies elsewhere, or beyond the caches.
+KvView home_of(const LayerKv& kv, int64_t kv_head, int64_t position);
 
 /// Writes seeded values to positions [0, context) of every home: the same for a (layer, head,
 /// position) in any plan.
-void fill_kv(const std::vector<std::vector<PlacedKv>>& kv,
+void fill_kv(const std::vector<std::vector<LayerKv>>& kv,
              const std::vector<std::unique_ptr<Device>>& devices, int64_t context, uint64_t seed);
 
 }  // namespace tandem

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "kernels/kernel_set.h"
 #include "kernels/rope.h"
 
 namespace tandem {
@@ -26,30 +27,11 @@ Block rectangle(std::span<float> values, int64_t rows, int64_t columns, Range ra
 }
 
 /// Rows of the step buffer that a step of so many tokens may use, whatever the context's remainder.
-int64_t step_rows(int64_t tokens) { return round_up(tokens, 16) + 16; }
+int64_t step_rows(int64_t tokens) { return round_up(tokens, kPanelColumns) + kPanelColumns; }
 
-/// Parts that may hold a state: of a layer where heads are cut, every one.
-size_t most_state_parts(const Plan& plan) {
-  size_t most = 0;
-  for (const Phase& phase : plan.phases)
-    for (const LayerPlan& layers : phase.layers) {
-      const bool cut =
-          std::any_of(layers.attention.begin(), layers.attention.end(), [](const auto& part) {
-            return part.context != Range{0, kOpenEnd} || !part.new_tokens;
-          });
-      if (cut) most = std::max(most, layers.attention.size());
-    }
-  return most;
-}
-
-KvView take_step_view(const ModelSpec& spec, const Plan& plan, ExchangeMemory& memory,
-                      int64_t tokens) {
-  KvView view{.dtype = plan.kv_dtype,
-              .kv_heads = {0, spec.num_kv_heads},
-              .positions = {0, step_rows(tokens)},
-              .head_dim = spec.head_dim};
-  view.k = memory.take<std::byte>(spec.num_kv_heads * view.k_head_bytes()).data();
-  view.v = memory.take<std::byte>(spec.num_kv_heads * view.v_head_bytes()).data();
+KvView take_step_view(KvView view, ExchangeMemory& memory) {
+  view.k = memory.take<std::byte>(view.kv_heads.size() * view.k_head_bytes()).data();
+  view.v = memory.take<std::byte>(view.kv_heads.size() * view.v_head_bytes()).data();
   return view;
 }
 
@@ -57,18 +39,20 @@ KvView take_step_view(const ModelSpec& spec, const Plan& plan, ExchangeMemory& m
 
 StepBuffers allocate_buffers(const ModelSpec& spec, const Plan& plan, ExchangeMemory& memory,
                              const BufferSizes& sizes) {
+  const StepSizes s = step_sizes(spec, plan, sizes);
   StepBuffers b;
-  b.x = memory.take<float>(sizes.tokens * spec.hidden_size);
-  b.q = memory.take<float>(sizes.tokens * spec.q_size());
-  b.attended = memory.take<float>(sizes.tokens * spec.q_size());
-  b.h = memory.take<float>(sizes.tokens * spec.intermediate_size);
-  b.logits = memory.take<float>(sizes.logits_rows * spec.vocab_size);
-  for (size_t part = 0; part < most_state_parts(plan); ++part)
-    b.states.push_back(memory.take<float>(sizes.tokens * spec.num_heads * (spec.head_dim + 2)));
-  for (int64_t layer = 0; layer < spec.num_layers; ++layer)
-    b.step.push_back(take_step_view(spec, plan, memory, sizes.tokens));
+  b.bytes = s.bytes();
+  b.x = memory.take<float>(s.x);
+  b.q = memory.take<float>(s.q);
+  b.attended = memory.take<float>(s.attended);
+  b.h = memory.take<float>(s.h);
+  b.logits = memory.take<float>(s.logits);
+  for (int64_t part = 0; part < s.states; ++part)
+    b.states.push_back(memory.take<float>(s.floats_each));
+  for (int64_t layer = 0; layer < s.layers; ++layer)
+    b.step.push_back(take_step_view(s.step, memory));
   b.past = memory.take<int64_t>(1);
-  b.cos_sin = memory.take<float>(sizes.tokens * spec.rope_dim);
+  b.cos_sin = memory.take<float>(s.cos_sin);
   b.parents = memory.take<int32_t>(sizes.tokens);
   b.accepted = memory.take<int32_t>(sizes.tokens);
   b.frequencies = inverse_frequencies(spec.rope_theta, spec.rope_dim, spec.rope_factors);

@@ -7,16 +7,12 @@
 #include "kernels/device.h"
 #include "runtime/exchange_memory.h"
 #include "runtime/model.h"
+#include "runtime/step_sizes.h"
 #include "sim/exchange.h"
 #include "sim/plan.h"
 #include "sim/task_graph.h"
 
 namespace tandem {
-
-struct BufferSizes {
-  int64_t tokens = 1;
-  int64_t logits_rows = 1;
-};
 
 struct StepBuffers {
   std::span<float> x;         ///< [tokens x hidden_size] residual stream
@@ -35,6 +31,8 @@ struct StepBuffers {
   std::span<int32_t> parents;
   /// Written by the sampler: rows to commit, ended by -1 where there are fewer than [tokens].
   std::span<int32_t> accepted;
+
+  int64_t bytes = 0;  ///< of all that is here, but for a few values a token
 
   std::vector<int32_t> token_ids;   ///< of the step
   std::vector<int64_t> positions;   ///< of its tokens

@@ -24,16 +24,20 @@ void run_qkv(Device& device, const Task& task, const TaskScene& s) {
   const LayerVectors& vectors = s.vectors.layers[layer];
   const PlacedLayer& placed = s.weights.layers[layer];
   const int64_t width = spec.qkv_columns_per_kv_head();
+  const Range kv_heads{task.range.begin / width, task.range.end / width};
+  const int64_t d = spec.head_dim, group = spec.group() * d;
+  const Range queries{kv_heads.begin * group, kv_heads.end * group};
+  const Range keys{kv_heads.begin * d, kv_heads.end * d};
   device.qkv({.input = normed(s, s.buffers.x.data(), task.tokens, vectors.attn_norm),
-              .wq = placed.q.get(),
-              .wk = placed.k.get(),
-              .wv = placed.v.get(),
+              .wq = piece_of(placed.q, queries),
+              .wk = piece_of(placed.k, keys),
+              .wv = piece_of(placed.v, keys),
               .bq = data_or_null(vectors.q_bias),
               .bk = data_or_null(vectors.k_bias),
               .bv = data_or_null(vectors.v_bias),
               .q_norm = data_or_null(vectors.q_norm),
               .k_norm = data_or_null(vectors.k_norm),
-              .kv_heads = {task.range.begin / width, task.range.end / width},
+              .kv_heads = kv_heads,
               .group = spec.group(),
               .head_dim = spec.head_dim,
               .rope_dim = spec.rope_dim,
@@ -62,7 +66,7 @@ void run_attention(Device& device, const Task& task, const TaskScene& s) {
        .scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(spec.head_dim))),
        .q = s.buffers.q.data(),
        .q_stride = spec.q_size(),
-       .cache = s.kv[layer].view,
+       .cache = home_of(s.kv[layer], task.range.begin, part.context.begin),
        .context = part.context,
        .include_new = part.new_tokens,
        .step = s.buffers.step[layer],
@@ -85,9 +89,9 @@ void run_merge(Device& device, const Task& task, const TaskScene& s) {
 
 /// out and down: columns are added to the residual stream.
 void run_residual(Device& device, const Task& task, const TaskScene& s,
-                  std::span<const float> input, const MatrixHandle& weights) {
+                  std::span<const float> input, const MatrixPieces& weights) {
   device.linear({.input = plain(input.data(), task.tokens),
-                 .weights = weights.get(),
+                 .weights = piece_of(weights, task.range),
                  .columns = task.range,
                  .y = s.buffers.x.data(),
                  .y_stride = s.model.spec.hidden_size,
@@ -99,8 +103,8 @@ void run_gate_up(Device& device, const Task& task, const TaskScene& s) {
   const auto layer = static_cast<size_t>(task.layer);
   device.gate_up(
       {.input = normed(s, s.buffers.x.data(), task.tokens, s.vectors.layers[layer].ffn_norm),
-       .gate = s.weights.layers[layer].gate.get(),
-       .up = s.weights.layers[layer].up.get(),
+       .gate = piece_of(s.weights.layers[layer].gate, task.range),
+       .up = piece_of(s.weights.layers[layer].up, task.range),
        .columns = task.range,
        .h = s.buffers.h.data(),
        .h_stride = s.model.spec.intermediate_size,
@@ -112,7 +116,7 @@ void run_lm_head(Device& device, const Task& task, const TaskScene& s) {
   const ModelSpec& spec = s.model.spec;
   const float* x = s.buffers.x.data() + (s.step.tokens - task.tokens) * spec.hidden_size;
   device.linear({.input = normed(s, x, task.tokens, s.vectors.output_norm),
-                 .weights = s.weights.lm_head.get(),
+                 .weights = piece_of(s.weights.lm_head, task.range),
                  .columns = task.range,
                  .y = s.buffers.logits.data(),
                  .y_stride = spec.vocab_size,
@@ -122,11 +126,11 @@ void run_lm_head(Device& device, const Task& task, const TaskScene& s) {
 void run_commit(Device& device, const Task& task, const TaskScene& s) {
   for (int64_t layer = task.range.begin; layer < task.range.end; ++layer) {
     const auto i = static_cast<size_t>(layer);
-    if (s.kv[i].homes.empty()) continue;
-    device.commit({.step = s.buffers.step[i],
-                   .cache = s.kv[i].view,
-                   .rows = s.buffers.accepted.first(static_cast<size_t>(s.step.tokens)),
-                   .first_position = StepValue::looked_up(s.buffers.past.data())});
+    for (const PlacedKv& home : s.kv[i])
+      device.commit({.step = s.buffers.step[i],
+                     .cache = home.view,
+                     .rows = s.buffers.accepted.first(static_cast<size_t>(s.step.tokens)),
+                     .first_position = StepValue::looked_up(s.buffers.past.data())});
   }
 }
 
@@ -138,7 +142,7 @@ void run_task(Device& device, const Task& task, const TaskScene& s) {
   switch (task.stage) {
     case Stage::kEmbed:
       return device.embed({.table = s.model.embedding,
-                           .placed = s.weights.tied_embedding(s.model),
+                           .placed = s.weights.tied_embedding(s.model.spec),
                            .token_ids = s.buffers.token_ids,
                            .x = s.buffers.x.data()});
     case Stage::kQkv:

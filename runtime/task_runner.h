@@ -20,7 +20,7 @@ struct TaskScene {
   const Phase& layer_plans;
   const PlacedWeights& weights;  ///< of the unit's memory
   const ModelVectors& vectors;
-  const std::vector<PlacedKv>& kv;  ///< [layer] of the unit
+  const std::vector<LayerKv>& kv;  ///< [layer] of the unit
   StepBuffers& buffers;
   const Step& step;
   std::span<const float* const> states;  ///< that a merge task merges, ascending in position

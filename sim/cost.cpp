@@ -133,6 +133,12 @@ CurveValue CostModel::roofline(const UnitCost& unit, double bytes) {
   return value;
 }
 
+int CostModel::num_memories() const {
+  int last = 0;
+  for (const UnitCost& unit : units_) last = std::max(last, unit.memory);
+  return last + 1;
+}
+
 double CostModel::handoff_s(int from, int to) const {
   return handoff_s_[static_cast<size_t>(from) * units_.size() + static_cast<size_t>(to)];
 }

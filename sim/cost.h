@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "profiles/machine_profile.h"
@@ -28,8 +29,10 @@ class CostModel {
  public:
   /// Error where the plan names a unit the profile lacks. A dtype that was not measured is priced
   /// from the nearest measured one by bytes and reported by unmeasured(). The plan has passed
-  /// check_plan; `machine` must outlive the cost model.
-  CostModel(const ModelSpec& model, const MachineProfile& machine, const Plan& plan);
+  /// check_plan; `machine` must outlive the cost model. `residents`, bit m = memory m: what is read
+  /// of it stays in the last-level cache; without it, as the plan's own decode step has it.
+  CostModel(const ModelSpec& model, const MachineProfile& machine, const Plan& plan,
+            std::optional<uint64_t> residents = {});
 
   TaskCost cost(const Task& task) const;
   /// One-way hand-off from unit a to unit b (0 within a unit). A link that was not measured costs
@@ -42,7 +45,9 @@ class CostModel {
   /// Time over time alone that units of `active` need for compute-bound work when they run at once:
   /// measured for that set, or else the largest of the sets within it, or 1.
   double compute_slowdown(uint64_t active_mask) const;
+  /// Counted from 0 in order of units.
   int memory_of(int unit) const { return units_[static_cast<size_t>(unit)].memory; }
+  int num_memories() const;
   /// Dtypes of the model that the profile has no curve for.
   std::vector<DType> unmeasured() const { return unmeasured_; }
   /// Whether the weights, keys and values that the units of its memory read in a decode step of the
@@ -72,7 +77,8 @@ class CostModel {
   };
 
   void find_units(const MachineProfile& machine, const Plan& plan);
-  void find_residents(const MachineProfile& machine, const ModelSpec& model, const Plan& plan);
+  uint64_t find_residents(const MachineProfile& machine, const ModelSpec& model,
+                          const Plan& plan) const;
   void find_links(const MachineProfile& machine, const Plan& plan);
   void find_contention(const MachineProfile& machine, const Plan& plan);
   void find_linear(UnitCost& unit);

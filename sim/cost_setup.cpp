@@ -9,35 +9,15 @@
 
 #include "kernels/error.h"
 #include "sim/cost.h"
+#include "sim/residency.h"
 
 namespace tandem {
 namespace {
-
-/// A working set above this share of the last-level cache is partly evicted between two steps.
-constexpr double kResidentShare = 0.7;
 
 double log_distance(double a, double b) { return std::abs(std::log(a / b)); }
 
 double bytes_per_element(DType dtype) {
   return static_cast<double>(info(dtype).block_bytes) / static_cast<double>(info(dtype).block_size);
-}
-
-/// The decode step that the plan was made for; where no phase holds it, moved to where the first
-/// reaches.
-Step workload_step(const Plan& plan) {
-  const Workload& work = plan.workload;
-  const auto holds = [&](const Phase& phase) {
-    return phase.tokens.contains(work.tokens) && phase.context.contains(work.context);
-  };
-  const auto found = std::find_if(plan.phases.begin(), plan.phases.end(), holds);
-  const Phase& phase = found == plan.phases.end() ? plan.phases.front() : *found;
-  const auto within = [](int64_t value, Range range) {
-    return std::clamp(value, range.begin, range.end - 1);
-  };
-  return {.tokens = within(plan.workload.tokens, phase.tokens),
-          .context = within(plan.workload.context, phase.context),
-          .logits_rows = 1,
-          .parents = {}};
 }
 
 /// -1 where the plan has no such unit.
@@ -48,10 +28,12 @@ int index_of(const std::vector<std::string>& units, std::string_view name) {
 
 }  // namespace
 
-CostModel::CostModel(const ModelSpec& model, const MachineProfile& machine, const Plan& plan)
+CostModel::CostModel(const ModelSpec& model, const MachineProfile& machine, const Plan& plan,
+                     std::optional<uint64_t> residents)
     : hidden_size_(model.hidden_size), head_dim_(model.head_dim), group_(model.group()) {
   find_units(machine, plan);
-  find_residents(machine, model, plan);
+  const uint64_t staying = residents ? *residents : find_residents(machine, model, plan);
+  for (UnitCost& unit : units_) unit.resident = staying >> unit.memory & 1;
   find_links(machine, plan);
   find_contention(machine, plan);
   for (UnitCost& unit : units_) {
@@ -85,15 +67,17 @@ void CostModel::find_units(const MachineProfile& machine, const Plan& plan) {
   }
 }
 
-void CostModel::find_residents(const MachineProfile& machine, const ModelSpec& model,
-                               const Plan& plan) {
+uint64_t CostModel::find_residents(const MachineProfile& machine, const ModelSpec& model,
+                                   const Plan& plan) const {
+  const std::vector<double> bytes_of_unit = decode_bytes(model, plan);
   std::vector<double> bytes_of_memory(units_.size());
-  for (const Task& task : lower(model, plan, workload_step(plan)).tasks)
-    if (task.num_matrices > 0 || task.stage == Stage::kAttention)
-      bytes_of_memory[static_cast<size_t>(memory_of(task.unit))] += task.bytes;
-  const double limit = kResidentShare * static_cast<double>(machine.machine.last_level_bytes());
-  for (UnitCost& unit : units_)
-    unit.resident = bytes_of_memory[static_cast<size_t>(unit.memory)] < limit;
+  for (size_t unit = 0; unit < units_.size(); ++unit)
+    bytes_of_memory[static_cast<size_t>(units_[unit].memory)] += bytes_of_unit[unit];
+  uint64_t residents = 0;
+  for (int memory = 0; memory < num_memories(); ++memory)
+    if (bytes_of_memory[static_cast<size_t>(memory)] < resident_limit_bytes(machine))
+      residents |= uint64_t{1} << memory;
+  return residents;
 }
 
 void CostModel::find_links(const MachineProfile& machine, const Plan& plan) {

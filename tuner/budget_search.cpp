@@ -36,16 +36,16 @@ Shares easiest_shares(const std::vector<double>& room) {
   return shares;
 }
 
-class BudgetSearch {
+class LimitedSearch {
  public:
-  BudgetSearch(const ModelSpec& model, const std::vector<std::string>& units, const Scorer& scorer)
-      : model_(model), units_(units), scorer_(scorer) {}
+  LimitedSearch(const SearchSpace& space, const MemoryLimits& limits, const Scorer& scorer)
+      : space_(space), limits_(limits), scorer_(scorer) {}
 
   /// Of the plans from here on: it cannot be split.
   void put_embedding(size_t unit) { embedding_ = static_cast<int>(unit); }
 
   Plan plan(const OpShares& shares) const {
-    Plan plan = plan_by_shares(model_, units_, shares);
+    Plan plan = plan_by_shares(space_.model, space_.units, shares);
     plan.embedding = embedding_;
     return plan;
   }
@@ -54,15 +54,16 @@ class BudgetSearch {
   void consider(const OpShares& from, const OpShares& to) {
     const auto at = [&](double way) { return plan(blend(from, to, way)); };
     double misfit = 0, fit = 1;
-    if (!scorer_.fits(at(fit))) return;
-    if (scorer_.fits(at(misfit))) fit = 0;
+    if (!limits_.hold(at(fit))) return;
+    if (limits_.hold(at(misfit))) fit = 0;
     for (int i = 0; i < 20 && fit > misfit; ++i) {
       const double middle = (misfit + fit) / 2;
-      (scorer_.fits(at(middle)) ? fit : misfit) = middle;
+      (limits_.hold(at(middle)) ? fit : misfit) = middle;
     }
-    ScoredPlan scored = scorer_.score("planned", without_idle_units(at(fit)));
+    Plan found = without_idle_units(at(fit));
     // An idle unit may hold what the others have no room for.
-    if (!scored.candidate.fits) scored = scorer_.score("planned", at(fit));
+    if (!limits_.hold(found)) found = at(fit);
+    ScoredPlan scored = scorer_.score("planned", std::move(found));
     if (!best_ || request_s(scored.candidate) < request_s(best_->candidate))
       best_ = std::move(scored);
   }
@@ -70,10 +71,10 @@ class BudgetSearch {
   std::optional<ScoredPlan> best() && { return std::move(best_); }
 
  private:
-  const ModelSpec& model_;
-  const std::vector<std::string>& units_;
-  int embedding_ = 0;
+  const SearchSpace& space_;
+  const MemoryLimits& limits_;
   const Scorer& scorer_;
+  int embedding_ = 0;
   std::optional<ScoredPlan> best_;
 };
 
@@ -82,45 +83,42 @@ std::vector<double> scaled(std::vector<double> prices, double factor) {
   return prices;
 }
 
-}  // namespace
-
-namespace {
-
-/// Budgets less what no shares change: workspaces, and the embedding, which a tied head has among
-/// its columns.
-std::vector<double> room_for_shares(const ModelSpec& model, std::vector<double> budget_bytes,
-                                    size_t embedding, const std::vector<UnitMemory>& memory) {
-  for (size_t unit = 0; unit < budget_bytes.size(); ++unit)
-    budget_bytes[unit] -= static_cast<double>(memory[unit].workspace);
-  if (!model.tied_embedding)
-    budget_bytes[embedding] -=
-        static_cast<double>(model.vocab_size * row_bytes(model.embedding, model.hidden_size));
-  return budget_bytes;
+/// Limits less what shares hardly change: workspaces, and the table of embedding rows where a plan
+/// that divides everything reads them from one.
+std::vector<double> room_for_shares(const Scorer& scorer, const Plan& divided,
+                                    std::vector<double> limit_bytes) {
+  const std::vector<MemoryUse> memory = scorer.memory(divided);
+  for (size_t unit = 0; unit < limit_bytes.size(); ++unit)
+    limit_bytes[unit] -= static_cast<double>(memory[unit].workspace);
+  limit_bytes[static_cast<size_t>(divided.embedding)] -=
+      static_cast<double>(scorer.embedding_bytes(divided));
+  return limit_bytes;
 }
 
+/// All ops alike.
+OpShares uniform(const Shares& shares) { return {shares, shares, shares, shares, shares}; }
+
 }  // namespace
 
-BudgetedPlan search_within_budgets(const ModelSpec& model, const std::vector<std::string>& units,
-                                   const std::vector<double>& budget_bytes,
-                                   const StepRelaxation& step, const Scorer& scorer) {
-  const Dual dual = best_dual(step, budget_bytes);
-  BudgetSearch search(model, units, scorer);
+LimitedPlan search_within_limits(const SearchSpace& space, const StepRelaxation& step,
+                                 const MemoryLimits& limits, const Scorer& scorer) {
+  LimitedSearch search(space, limits, scorer);
   // At the dual's prices a stage is indifferent between shares; a little less or more decides it
-  // one way or the other, and the budget lies between the two.
-  const OpShares cheap = priced_shares(step, scaled(dual.prices, 0.95));
-  const OpShares dear = priced_shares(step, scaled(dual.prices, 1.05));
+  // one way or the other, and the limit lies between the two.
+  const OpShares cheap = priced_shares(step, scaled(limits.prices, 0.95));
+  const OpShares dear = priced_shares(step, scaled(limits.prices, 1.05));
+  const Shares even(space.units.size(), 1 / static_cast<double>(space.units.size()));
   std::optional<OpShares> nearest;
-  for (size_t unit = 0; unit < units.size(); ++unit) {
+  for (size_t unit = 0; unit < space.units.size(); ++unit) {
     search.put_embedding(unit);
-    const Shares even = easiest_shares(
-        room_for_shares(model, budget_bytes, unit, scorer.memory(search.plan(cheap))));
-    const OpShares easiest{even, even, even, even, even};
+    const OpShares easiest =
+        uniform(easiest_shares(room_for_shares(scorer, search.plan(uniform(even)), limits.bytes)));
     if (!nearest) nearest = easiest;
     for (const auto& [from, to] :
          {std::pair(cheap, dear), std::pair(cheap, easiest), std::pair(dear, easiest)})
       search.consider(from, to);
   }
-  return {std::move(search).best(), search.plan(*nearest), dual.bound_s};
+  return {std::move(search).best(), search.plan(*nearest)};
 }
 
 }  // namespace tandem

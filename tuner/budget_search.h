@@ -1,24 +1,30 @@
-// Plans within memory budgets: the Lagrangian's shares, moved as little as it takes towards shares
-// that fit.
+// Plans within limits of memory: the Lagrangian's shares, moved as little as it takes towards
+// shares that fit.
 #pragma once
 
+#include <functional>
 #include <optional>
+#include <vector>
 
 #include "tuner/scoring.h"
-#include "tuner/step_relaxation.h"
+#include "tuner/search_space.h"
 
 namespace tandem {
 
-struct BudgetedPlan {
-  std::optional<ScoredPlan> best;  ///< none where nothing fits
-  Plan nearest;                    ///< the plan that goes easiest on the budgets, for the message
-  double lower_bound_s = 0;
+/// What a plan may have of each unit's memory.
+struct MemoryLimits {
+  std::vector<double> bytes;              ///< [unit], infinite where there is none
+  std::vector<double> prices;             ///< [unit] of best_dual() for them
+  std::function<bool(const Plan&)> hold;  ///< whether a plan really keeps them
 };
 
-/// One split serves all phases, since a second one would be resident beside it. `budget_bytes`
-/// [unit], infinite where there is none.
-BudgetedPlan search_within_budgets(const ModelSpec& model, const std::vector<std::string>& units,
-                                   const std::vector<double>& budget_bytes,
-                                   const StepRelaxation& step, const Scorer& scorer);
+struct LimitedPlan {
+  std::optional<ScoredPlan> best;  ///< none where nothing fits
+  Plan nearest;                    ///< the plan that goes easiest on the limits, for the message
+};
+
+/// One split serves all phases, since a second one would be resident beside it.
+LimitedPlan search_within_limits(const SearchSpace& space, const StepRelaxation& step,
+                                 const MemoryLimits& limits, const Scorer& scorer);
 
 }  // namespace tandem

@@ -78,7 +78,7 @@ SearchOptions search_options(const Args& args, const MachineProfile& machine) {
 /// What the plan is, beside what it was chosen from: all that the report needs.
 struct Report {
   SearchResult result;
-  std::vector<UnitMemory> memory;  ///< per unit of the plan
+  std::vector<MemoryUse> memory;  ///< per unit of the plan
   std::map<std::string, int64_t> budgets;
   int64_t machine_memory = 0;
   std::string path;
@@ -138,7 +138,7 @@ void print_memory(const Report& report) {
   const auto text = [](int64_t bytes) { return format_bytes(static_cast<double>(bytes)); };
   Table table({"memory", "weights", "KV", "workspace", "together", "budget"});
   for (size_t i = 0; i < report.memory.size(); ++i) {
-    const UnitMemory& use = report.memory[i];
+    const MemoryUse& use = report.memory[i];
     const std::string& unit = report.result.plan.units[i];
     table.add({unit, text(use.weights), text(use.kv), text(use.workspace),
                text(use.weights + use.kv + use.workspace), text(budget_of(report, unit))});

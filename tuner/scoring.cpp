@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "runtime/memory_needs.h"
 #include "sim/simulate.h"
 #include "tuner/format.h"
 #include "tuner/layer_search.h"
@@ -11,7 +12,7 @@
 namespace tandem {
 namespace {
 
-int64_t total(const UnitMemory& memory) { return memory.weights + memory.kv + memory.workspace; }
+int64_t total(const MemoryUse& memory) { return memory.weights + memory.kv + memory.workspace; }
 
 std::string bytes_text(int64_t bytes) { return format_bytes(static_cast<double>(bytes)); }
 
@@ -68,12 +69,16 @@ ScoredPlan Scorer::score(const std::string& name, Plan plan) const {
   return scored;
 }
 
-std::vector<UnitMemory> Scorer::memory(const Plan& plan) const {
+std::vector<MemoryUse> Scorer::memory(const Plan& plan) const {
   return plan_memory(model_, machine_, with_header(plan));
 }
 
+int64_t Scorer::embedding_bytes(const Plan& plan) const {
+  return tandem::embedding_bytes(model_, plan, units_named(machine_, plan.units), false);
+}
+
 bool Scorer::fits(const Plan& plan) const {
-  const std::vector<UnitMemory> memory = this->memory(plan);
+  const std::vector<MemoryUse> memory = this->memory(plan);
   int64_t together = 0;
   for (size_t unit = 0; unit < memory.size(); ++unit) {
     const auto budget = options_.budget_bytes.find(plan.units[unit]);
@@ -84,7 +89,7 @@ bool Scorer::fits(const Plan& plan) const {
 }
 
 std::string Scorer::memory_table(const Plan& plan) const {
-  const std::vector<UnitMemory> memory = this->memory(plan);
+  const std::vector<MemoryUse> memory = this->memory(plan);
   std::vector<std::string> rows;
   int64_t together = 0;
   for (size_t unit = 0; unit < memory.size(); ++unit) {

@@ -29,7 +29,9 @@ class Scorer {
   /// Every unit keeps its budget and all of them together the machine's memory.
   bool fits(const Plan& plan) const;
   /// What every unit of the plan holds.
-  std::vector<UnitMemory> memory(const Plan& plan) const;
+  std::vector<MemoryUse> memory(const Plan& plan) const;
+  /// Of the unit with the embedding, the bytes of its table (see runtime/memory_needs.h).
+  int64_t embedding_bytes(const Plan& plan) const;
   /// "cpu0 needs 2.1 GiB of 2.0 GiB, ...": need and budget of every unit.
   std::string memory_table(const Plan& plan) const;
   /// Rates with their intervals, and the gap to the bound.

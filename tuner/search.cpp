@@ -6,9 +6,13 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
+#include <optional>
 
 #include "kernels/error.h"
+#include "sim/residency.h"
 #include "tuner/budget_search.h"
+#include "tuner/layer_search.h"
 #include "tuner/legal_plans.h"
 #include "tuner/plan_units.h"
 #include "tuner/search_space.h"
@@ -18,6 +22,7 @@ namespace {
 
 /// Dividing a model must pay at least this much: less is within what a prediction can tell.
 constexpr double kWorthDividing = 1.01;
+constexpr double kNoLimit = std::numeric_limits<double>::infinity();
 
 /// Error for a unit the machine lacks.
 std::vector<std::string> chosen_units(const MachineProfile& machine, const SearchOptions& options) {
@@ -28,16 +33,6 @@ std::vector<std::string> chosen_units(const MachineProfile& machine, const Searc
       throw Error(fmt::format("unit {} is not one of machine {}: {}", unit, machine.machine.name,
                               fmt::join(all, ", ")));
   return options.units.empty() ? all : options.units;
-}
-
-std::vector<double> budgets(const std::vector<std::string>& units, const SearchOptions& options) {
-  std::vector<double> bytes;
-  for (const std::string& unit : units) {
-    const auto budget = options.budget_bytes.find(unit);
-    bytes.push_back(budget == options.budget_bytes.end() ? std::numeric_limits<double>::infinity()
-                                                         : static_cast<double>(budget->second));
-  }
-  return bytes;
 }
 
 /// The fastest that fits, or null.
@@ -53,18 +48,21 @@ class Search {
  public:
   Search(const ModelSpec& model, const MachineProfile& machine, const SearchOptions& options)
       : model_(model),
+        machine_(machine),
         units_(chosen_units(machine, options)),
         options_(options),
         scorer_(model, machine, options),
-        base_(scorer_.score("even", even_plan(model, units_))),
-        cost_(model, machine, base_.plan),
-        space_{model_, units_, options_, cost_} {}
+        base_(scorer_.score("even", even_plan(model, units_))) {}
 
   SearchResult run() {
     score_singles();
-    const StepRelaxation relaxed = relax_decode(space_);
-    lower_bound_s_ = floor_s(relaxed);
-    if (units_.size() > 1) score_divided(relaxed);
+    const std::vector<double> bytes = decode_bytes(model_, base_.plan);
+    const int memories = CostModel(model_, machine_, base_.plan).num_memories();
+    for (const ResidentCase& residents :
+         resident_cases(std::accumulate(bytes.begin(), bytes.end(), 0.0),
+                        resident_limit_bytes(machine_), memories))
+      explore(residents);
+    if (planned_) divided_ = {std::move(*planned_), base_};
     return result();
   }
 
@@ -75,16 +73,91 @@ class Search {
       singles_.push_back(scorer_.score(unit + " alone", single_unit_plan(model_, {unit}, 0)));
   }
 
-  void score_divided(const StepRelaxation& relaxed) {
-    ScoredPlan planned = scorer_.score("planned", without_idle_units(free_plan(space_)));
-    if (!planned.candidate.fits) {
-      BudgetedPlan within =
-          search_within_budgets(model_, units_, budgets(units_, options_), relaxed, scorer_);
-      lower_bound_s_ = within.lower_bound_s;
-      nearest_ = within.nearest;
-      if (within.best) planned = std::move(*within.best);
+  /// What is fastest depends on what stays in cache, and that on the plan: every case is searched
+  /// as if it were so, and the plans found are scored as it then is.
+  void explore(const ResidentCase& residents) {
+    const CostModel cost(model_, machine_, base_.plan, residents.memories);
+    const SearchSpace space{model_, units_, options_, cost};
+    const StepRelaxation relaxed = relax_decode(space);
+    MemoryLimits limits = limits_of(residents, cost, relaxed);
+    const Dual dual = limited(limits) ? best_dual(relaxed, limits.bytes)
+                                      : Dual{floor_s(relaxed), std::vector(units_.size(), 0.0)};
+    limits.prices = dual.prices;
+    lower_bound_s_ = std::min(lower_bound_s_, dual.bound_s);
+    if (units_.size() > 1 && may_win(dual.bound_s)) keep_best(space, relaxed, limits);
+  }
+
+  static bool limited(const MemoryLimits& limits) {
+    return std::any_of(limits.bytes.begin(), limits.bytes.end(),
+                       [](double bytes) { return std::isfinite(bytes); });
+  }
+
+  /// Budgets, and what a plan of this case reads at most, counted as a relaxation does: the last
+  /// block of columns as a whole one.
+  MemoryLimits limits_of(const ResidentCase& residents, const CostModel& cost,
+                         const StepRelaxation& relaxed) const {
+    double ragged = 0;
+    for (const StageRelaxation& stage : relaxed.stages)
+      if (stage_columns(model_, stage.stage) % stage_align(model_, stage.stage) != 0)
+        ragged += static_cast<double>(stage.layers) * stage.block_bytes;
+    MemoryLimits limits;
+    std::vector<int> memory_of;
+    for (size_t unit = 0; unit < units_.size(); ++unit) {
+      memory_of.push_back(cost.memory_of(static_cast<int>(unit)));
+      const auto budget = options_.budget_bytes.find(units_[unit]);
+      const bool stays = residents.memories >> memory_of.back() & 1;
+      limits.bytes.push_back(std::min(
+          stays ? residents.most_bytes + ragged : kNoLimit,
+          budget == options_.budget_bytes.end() ? kNoLimit : static_cast<double>(budget->second)));
     }
-    divided_ = {std::move(planned), base_};
+    limits.hold = [this, residents, memory_of](const Plan& plan) {
+      return scorer_.fits(plan) && keeps_in_cache(plan, residents, memory_of);
+    };
+    return limits;
+  }
+
+  /// Whether a plan over some of the units keeps in cache what the case says.
+  bool keeps_in_cache(Plan plan, const ResidentCase& residents,
+                      const std::vector<int>& memory_of) const {
+    if (residents.memories == 0 || residents.most_bytes == kNoLimit) return true;
+    plan.workload = options_.workload;
+    plan.kv_dtype = options_.kv_dtype;
+    const std::vector<double> bytes = decode_bytes(model_, plan);
+    std::vector<double> of_memory(units_.size());
+    for (size_t i = 0; i < bytes.size(); ++i) {
+      const auto unit = std::find(units_.begin(), units_.end(), plan.units[i]) - units_.begin();
+      of_memory[static_cast<size_t>(memory_of[static_cast<size_t>(unit)])] += bytes[i];
+    }
+    for (size_t memory = 0; memory < of_memory.size(); ++memory)
+      if (residents.memories >> memory & 1 && of_memory[memory] >= residents.most_bytes)
+        return false;
+    return true;
+  }
+
+  /// Whether plans that decode no faster may be better than the best so far.
+  bool may_win(double decode_s) const {
+    return !planned_ || !planned_->candidate.fits ||
+           kPlannedDecodeSteps * decode_s < request_s(planned_->candidate);
+  }
+
+  void keep_best(const SearchSpace& space, const StepRelaxation& relaxed,
+                 const MemoryLimits& limits) {
+    Plan found = without_idle_units(free_plan(space));
+    const bool held = limits.hold(found);
+    keep(scorer_.score("planned", std::move(found)));
+    if (held) return;
+    LimitedPlan within = search_within_limits(space, relaxed, limits, scorer_);
+    nearest_ = std::move(within.nearest);
+    if (within.best) keep(std::move(*within.best));
+  }
+
+  void keep(ScoredPlan planned) {
+    if (!planned_ || better(planned, *planned_)) planned_ = std::move(planned);
+  }
+
+  static bool better(const ScoredPlan& a, const ScoredPlan& b) {
+    if (a.candidate.fits != b.candidate.fits) return a.candidate.fits;
+    return request_s(a.candidate) < request_s(b.candidate);
   }
 
   SearchResult result() const {
@@ -127,16 +200,16 @@ class Search {
   }
 
   const ModelSpec& model_;
+  const MachineProfile& machine_;
   const std::vector<std::string> units_;
   const SearchOptions& options_;
   const Scorer scorer_;
-  const ScoredPlan base_;  ///< the even split
-  const CostModel cost_;
-  const SearchSpace space_;
-  std::vector<ScoredPlan> singles_;  ///< [unit]
-  std::vector<ScoredPlan> divided_;  ///< the searched plan and the even split; none for one unit
+  const ScoredPlan base_;              ///< the even split
+  std::optional<ScoredPlan> planned_;  ///< none for one unit
+  std::vector<ScoredPlan> singles_;    ///< [unit]
+  std::vector<ScoredPlan> divided_;    ///< the searched plan and the even split; none for one unit
   Plan nearest_;
-  double lower_bound_s_ = 0;
+  double lower_bound_s_ = kNoLimit;
 };
 
 }  // namespace

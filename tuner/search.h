@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "profiles/machine_profile.h"
+#include "runtime/executor.h"
 #include "sim/model_spec.h"
 #include "sim/plan.h"
 
@@ -35,17 +36,16 @@ struct SearchResult {
 
 /// The plan with the least time for a request of the prompt and 128 decode steps
 /// (kPlannedDecodeSteps), since one placement of keys and values serves both. One unit alone is
-/// chosen unless dividing pays more than 1 %. The lower bound is of the decode step; weights are in
-/// cache or not as for the even split. Error where no plan fits the budgets.
+/// chosen unless dividing pays more than 1 %. The lower bound is of the decode step. Error where no
+/// plan fits the budgets.
 SearchResult search(const ModelSpec& model, const MachineProfile& machine,
                     const SearchOptions& options);
 
-/// Bytes a plan needs on each unit: weights (copies shared by units of one memory are counted once,
-/// with the first), KV at `context`, workspaces.
-struct UnitMemory {
-  int64_t weights = 0, kv = 0, workspace = 0;
-};
-std::vector<UnitMemory> plan_memory(const ModelSpec& model, const MachineProfile& machine,
-                                    const Plan& plan);
+/// Bytes a plan needs on each unit for the steps of its workload (see memory_needs).
+std::vector<MemoryUse> plan_memory(const ModelSpec& model, const MachineProfile& machine,
+                                   const Plan& plan);
+/// The units of these names, as the machine has them. One that it lacks has a memory of its own and
+/// no cores.
+std::vector<Unit> units_named(const MachineProfile& machine, const std::vector<std::string>& names);
 
 }  // namespace tandem

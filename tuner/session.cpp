@@ -10,6 +10,7 @@
 #include "kernels/error.h"
 #include "profiles/profile_yaml.h"
 #include "profiles/topology.h"
+#include "runtime/memory_needs.h"
 #include "tuner/plan_units.h"
 #include "tuner/plan_yaml.h"
 #include "tuner/search.h"
@@ -111,11 +112,10 @@ void open_profile(Session& session, const SessionArgs& args) {
   if (session.measured && !args.force) check_is_this_machine(session.machine, args.machine.machine);
 }
 
-void check_memory(const Session& session, int64_t context) {
-  Plan plan = session.plan;
-  plan.workload.context = context;
-  UnitMemory all;
-  for (const UnitMemory& use : plan_memory(session.model->spec, session.machine, plan)) {
+void check_memory(const Session& session, const ExecutorOptions& options) {
+  MemoryUse all;
+  for (const MemoryUse& use :
+       memory_needs(session.model->spec, session.plan, session.units, options)) {
     all.weights += use.weights;
     all.kv += use.kv;
     all.workspace += use.workspace;
@@ -127,8 +127,8 @@ void check_memory(const Session& session, int64_t context) {
   throw Error(
       fmt::format("{}: needs {} (weights {}, KV cache of {} positions {}, workspaces {}), "
                   "this machine has {}",
-                  session.model->spec.name, text(needed), text(all.weights), context, text(all.kv),
-                  text(all.workspace), text(present)));
+                  session.model->spec.name, text(needed), text(all.weights), options.max_context,
+                  text(all.kv), text(all.workspace), text(present)));
 }
 
 }  // namespace
@@ -167,7 +167,7 @@ Plan read_session_plan(const Session& session, const std::string& path, bool for
 }
 
 std::unique_ptr<Executor> open_executor(const Session& session, const ExecutorOptions& options) {
-  check_memory(session, options.max_context);
+  check_memory(session, options);
   return std::make_unique<Executor>(*session.model, session.plan, session.units, options);
 }
 

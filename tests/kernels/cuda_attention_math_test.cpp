@@ -10,7 +10,8 @@ using namespace tandem;
 
 TEST_CASE("the chunks that a grid is sized for are the most that any depth needs") {
   constexpr int kOpen = 1 << 30;
-  for (const Span context : {Span{0, kOpen}, Span{}, Span{256, 512}, Span{768, kOpen}})
+  for (const Positions context :
+       {Positions{0, kOpen}, Positions{}, Positions{256, 512}, Positions{768, kOpen}})
     for (const bool include_new : {false, true})
       for (const int tokens : {1, 2, 16})
         for (const int max_context : {0, 1, 255, 256, 300, 1000}) {
@@ -25,7 +26,9 @@ TEST_CASE("the chunks that a grid is sized for are the most that any depth needs
         }
 }
 
-static bool is(Span span, int begin, int end) { return span.begin == begin && span.end == end; }
+static bool is(Positions positions, int begin, int end) {
+  return positions.begin == begin && positions.end == end;
+}
 
 TEST_CASE("a part's positions are those before the step and those of the step") {
   // 700 cached, 5 new: chunks 0 to 2 hold all; the home from 768 on sees nothing.

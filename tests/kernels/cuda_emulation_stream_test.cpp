@@ -9,7 +9,7 @@
 
 #include "cuda_emulation_bench.h"
 #include "emulation/control.h"
-#include "kernels/cuda_ptx.cuh"
+#include "tests/cuda_emulation/kernels/cuda_ptx.cuh"
 
 using namespace tandem;
 

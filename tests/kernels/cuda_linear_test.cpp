@@ -31,7 +31,7 @@ std::vector<int64_t> few_lengths(DType dtype) {
   return {all[2], all[4], all.back()};
 }
 
-/// A matrix of 36 columns and the input of up to 16 tokens.
+/// A matrix of 35 columns and the input of up to 16 tokens.
 struct LinearCase {
   LinearCase(DType weights_dtype, int64_t row_length, Values values = Values::kRandom)
       : dtype(weights_dtype),
@@ -56,7 +56,7 @@ struct LinearCase {
     return y.read();
   }
 
-  static constexpr int64_t kColumns = 36;
+  static constexpr int64_t kColumns = 35;
   DType dtype;
   int64_t k;
   TestMatrix weights;
@@ -82,8 +82,8 @@ TEST_CASE("a linear is the product of its prepared input, for every dtype and le
         CAPTURE(tokens);
         const reference::Matrix x =
             DeviceInput(d.dtype, rows_of(test.x, k, 0, tokens), tokens).values();
-        const std::vector<float> y = test.run({0, 36}, {0, 36}, 0, tokens);
-        check_near(reference::from_floats(y.data(), tokens, 36),
+        const std::vector<float> y = test.run({0, 35}, {0, 35}, 0, tokens);
+        check_near(reference::from_floats(y.data(), tokens, 35),
                    reference::linear(x, test.weights.exact), sum_tolerance(x, test.weights.exact));
       }
     }
@@ -96,7 +96,7 @@ TEST_CASE("a linear of values of any size is within the tolerance of its dtype")
       const LinearCase test(d.dtype, 256, values);
       const reference::Matrix exact =
           reference::linear(reference::from_floats(test.x.data(), 16, 256), test.weights.exact);
-      check_near(test.run({0, 36}, {0, 36}, 0, 16), exact, wants_quants(d.dtype) ? 2e-2 : 1e-5);
+      check_near(test.run({0, 35}, {0, 35}, 0, 16), exact, wants_quants(d.dtype) ? 2e-2 : 1e-5);
     }
 }
 
@@ -108,13 +108,13 @@ TEST_CASE("columns are the same bits alone, whatever lies beside them") {
         CAPTURE(d.name);
         CAPTURE(k);
         CAPTURE(tokens);
-        const std::vector<float> whole = test.run({0, 36}, {0, 36}, 0, tokens);
-        for (const Range columns : {Range{0, 16}, Range{32, 36}, Range{16, 36}}) {
+        const std::vector<float> whole = test.run({0, 35}, {0, 35}, 0, tokens);
+        for (const Range columns : {Range{0, 16}, Range{32, 35}, Range{16, 35}}) {
           CAPTURE(columns.begin);
           const std::vector<float> part = test.run(columns, columns, 0, tokens);
-          CHECK(differing_in(part, whole, 36, 0, columns, kUntouched) == 0);
-          const std::vector<float> of_all = test.run({0, 36}, columns, 0, tokens);
-          CHECK(differing_in(of_all, whole, 36, 0, columns, kUntouched) == 0);
+          CHECK(differing_in(part, whole, 35, 0, columns, kUntouched) == 0);
+          const std::vector<float> of_all = test.run({0, 35}, columns, 0, tokens);
+          CHECK(differing_in(of_all, whole, 35, 0, columns, kUntouched) == 0);
         }
       }
     }
@@ -126,13 +126,35 @@ TEST_CASE("a token is the same bits alone, whatever tokens are beside it") {
       CAPTURE(d.name);
       CAPTURE(k);
       const LinearCase test(d.dtype, k);
-      const std::vector<float> whole = test.run({0, 36}, {0, 36}, 0, 16);
+      const std::vector<float> whole = test.run({0, 35}, {0, 35}, 0, 16);
       for (const int64_t tokens : {1, 2, 3, 4, 5, 8, 9, 15}) {
         CAPTURE(tokens);
         const int64_t first = 16 - tokens;
-        const std::vector<float> part = test.run({0, 36}, {0, 36}, first, tokens);
-        CHECK(differing_in(part, whole, 36, first, {0, 36}, kUntouched) == 0);
+        const std::vector<float> part = test.run({0, 35}, {0, 35}, first, tokens);
+        CHECK(differing_in(part, whole, 35, first, {0, 35}, kUntouched) == 0);
       }
+    }
+}
+
+TEST_CASE("rows of floats may begin anywhere: the same bits") {
+  for (const DType dtype : {DType::kF32, DType::kBF16})
+    for (const int64_t tokens : {1, 6}) {
+      CAPTURE(name(dtype));
+      CAPTURE(tokens);
+      const LinearCase test(dtype, 1000);
+      std::vector<float> shifted = rows_of(test.x, 1000, 0, tokens);
+      shifted.insert(shifted.begin(), 1);
+      const DeviceMatrix matrix(test.weights, {0, 35});
+      const DeviceArray<float> x(shifted);
+      const DeviceArray<float> y(tokens * 35);
+      linear({.weights = matrix.matrix,
+              .input = {.x = x.get() + 1},
+              .tokens = tokens,
+              .columns = {0, 35},
+              .y = y.get(),
+              .y_stride = 35},
+             nullptr);
+      CHECK(differing(y.read(), test.run({0, 35}, {0, 35}, 0, tokens)) == 0);
     }
 }
 
@@ -167,9 +189,9 @@ TEST_CASE("products are added to y, and shared is what y is then") {
   for (const int64_t tokens : {1, 7}) {
     CAPTURE(tokens);
     const LinearCase test(DType::kQ8_0, 64);
-    const DeviceMatrix matrix(test.weights, {0, 36});
+    const DeviceMatrix matrix(test.weights, {0, 35});
     const DeviceInput input(test.dtype, rows_of(test.x, 64, 0, tokens), tokens);
-    const std::vector<float> before = random_floats(tokens * 36, 5);
+    const std::vector<float> before = random_floats(tokens * 35, 5);
     const DeviceArray<float> y(before);
     const DeviceArray<float> shared(std::vector<float>(before.size(), kUntouched));
     linear({.weights = matrix.matrix,
@@ -178,15 +200,15 @@ TEST_CASE("products are added to y, and shared is what y is then") {
             .columns = {16, 32},
             .y = y.get(),
             .shared = shared.get(),
-            .y_stride = 36,
+            .y_stride = 35,
             .add = true},
            nullptr);
-    const std::vector<float> products = test.run({0, 36}, {0, 36}, 0, tokens);
+    const std::vector<float> products = test.run({0, 35}, {0, 35}, 0, tokens);
     std::vector<float> expected = before;
     for (size_t i = 0; i < expected.size(); ++i)
-      if (i % 36 >= 16 && i % 36 < 32) expected[i] += products[i];
+      if (i % 35 >= 16 && i % 35 < 32) expected[i] += products[i];
     CHECK(differing(y.read(), expected) == 0);
-    CHECK(differing_in(shared.read(), expected, 36, 0, {16, 32}, kUntouched) == 0);
+    CHECK(differing_in(shared.read(), expected, 35, 0, {16, 32}, kUntouched) == 0);
   }
 }
 
@@ -194,29 +216,29 @@ TEST_CASE("linears of one input are the same bits in one launch, of one dtype or
   for (const DType last : {DType::kQ4_0, DType::kQ8_0, DType::kF16}) {
     CAPTURE(name(last));
     const LinearCase test(DType::kQ4_0, 96), other(last, 96);
-    const DeviceMatrix matrix(test.weights, {0, 36}), third(other.weights, {0, 36});
+    const DeviceMatrix matrix(test.weights, {0, 35}), third(other.weights, {0, 35});
     const DeviceInput quants(DType::kQ4_0, rows_of(test.x, 96, 0, 2), 2);
     const DeviceInput floats(DType::kF16, rows_of(test.x, 96, 0, 2), 2);
     Prepared input = quants.prepared();
     input.x = floats.prepared().x;
     const DeviceArray<float> y(std::vector<float>(2 * 108, kUntouched));
     LinearLaunch launches[3];
-    const Range columns[] = {{16, 36}, {0, 16}, {16, 32}};
+    const Range columns[] = {{16, 35}, {0, 16}, {16, 32}};
     for (size_t i = 0; i < 3; ++i)
       launches[i] = {.weights = i < 2 ? matrix.matrix : third.matrix,
                      .input = input,
                      .tokens = 2,
                      .columns = columns[i],
-                     .y = y.get() + 36 * i,
+                     .y = y.get() + 35 * i,
                      .y_stride = 108};
     linear_together(launches, nullptr);
     const std::vector<float> all = y.read();
     for (size_t i = 0; i < 3; ++i) {
       const LinearCase& one = i < 2 ? test : other;
-      const std::vector<float> alone = one.run({0, 36}, columns[i], 0, 2);
+      const std::vector<float> alone = one.run({0, 35}, columns[i], 0, 2);
       for (size_t t = 0; t < 2; ++t) {
-        const auto row = all.begin() + static_cast<int64_t>(t * 108 + i * 36);
-        CHECK(std::equal(row, row + 36, alone.begin() + static_cast<int64_t>(t * 36)));
+        const auto row = all.begin() + static_cast<int64_t>(t * 108 + i * 35);
+        CHECK(std::equal(row, row + 35, alone.begin() + static_cast<int64_t>(t * 35)));
       }
     }
   }
@@ -225,31 +247,31 @@ TEST_CASE("linears of one input are the same bits in one launch, of one dtype or
 namespace {
 
 void check_gate_up(const LinearCase& gate, const LinearCase& up, int64_t tokens) {
-  const DeviceMatrix gates(gate.weights, {0, 36}), ups(up.weights, {0, 36});
+  const DeviceMatrix gates(gate.weights, {0, 35}), ups(up.weights, {0, 35});
   const DeviceInput gate_input(gate.dtype, rows_of(gate.x, gate.k, 0, tokens), tokens);
   const DeviceInput up_input(up.dtype, rows_of(gate.x, gate.k, 0, tokens), tokens);
   const bool same = gate.dtype == up.dtype;
-  const std::vector<float> untouched(static_cast<size_t>(tokens * 36), kUntouched);
+  const std::vector<float> untouched(static_cast<size_t>(tokens * 35), kUntouched);
   const DeviceArray<float> h(untouched), shared(untouched);
   gate_up({.gate = gates.matrix,
            .up = ups.matrix,
            .gate_input = gate_input.prepared(),
            .up_input = same ? gate_input.prepared() : up_input.prepared(),
            .tokens = tokens,
-           .columns = {16, 36},
+           .columns = {16, 35},
            .h = h.get(),
            .shared = shared.get(),
-           .h_stride = 36},
+           .h_stride = 35},
           nullptr);
-  std::vector<float> expected = gate.run({0, 36}, {0, 36}, 0, tokens);
-  const std::vector<float> ups_alone = up.run({0, 36}, {0, 36}, 0, tokens);
+  std::vector<float> expected = gate.run({0, 35}, {0, 35}, 0, tokens);
+  const std::vector<float> ups_alone = up.run({0, 35}, {0, 35}, 0, tokens);
   for (size_t i = 0; i < expected.size(); ++i)
     expected[i] = swiglu<PortableOps>(expected[i], ups_alone[i]);
   // The emulation's e^x is the host's; a GPU's may differ in the last bits.
   const std::vector<float> actual = h.read();
   int64_t wrong = 0;
   for (size_t i = 0; i < actual.size(); ++i)
-    wrong += i % 36 < 16 ? actual[i] != kUntouched
+    wrong += i % 35 < 16 ? actual[i] != kUntouched
                          : !(std::abs(actual[i] - expected[i]) <= 1e-6f * std::abs(expected[i]));
   CHECK(wrong == 0);
   CHECK(differing(shared.read(), actual) == 0);

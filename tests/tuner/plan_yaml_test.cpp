@@ -129,6 +129,18 @@ TEST_CASE("a plan is read as the ranges it means") {
   CHECK(header.phases.empty());
 }
 
+TEST_CASE("a unit of several attention parts may have several ranges of qkv, and reads back") {
+  Plan plan = even_plan(model(), {"cpu0", "cpu1"});
+  LayerPlan& layer = plan.phases.front().layers.front();
+  const Range all{0, kOpenEnd};
+  layer.attention = {{0, {0, 1}, all, true}, {1, {1, 2}, all, true}, {0, {2, 3}, all, true}};
+  layer.qkv = qkv_of_heads(model(), layer.attention);
+  CHECK(layer.qkv == LinearSplit{{0, {0, 64}}, {1, {64, 128}}, {0, {128, 192}}});
+  const PlanFile file;
+  write_plan(plan, model(), file.path);
+  CHECK(read_plan(file.path, model()).phases == plan.phases);
+}
+
 TEST_CASE("random plans read back to exactly the ranges that were written") {
   std::mt19937_64 random(20);
   const PlanFile file;
@@ -183,6 +195,7 @@ TEST_CASE("every mistake in a plan is one line with its place") {
         ":17: cpu0: -0.75 is out of range; expected 0 to 1");
   CHECK(message("gate_up: {cpu0", "gate_up: {gpu0") ==
         ":18: gpu0: unit gpu0 is not in units: cpu0, cpu1");
+  CHECK(message("cpu1: 0.5, cpu0: 0.5", "cpu0: 0.5, cpu0: 0.5") == ":19: key: cpu0 occurs twice");
   CHECK(message("embedding: cpu1", "embedding: cpu7") ==
         ":21: embedding: unit cpu7 is not in units: cpu0, cpu1");
   CHECK(message("[cpu0, cpu1]", "[cpu0, cpu0]") == ":6: units[1]: unit cpu0 is listed twice");

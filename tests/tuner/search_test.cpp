@@ -6,6 +6,7 @@
 #include <random>
 
 #include "kernels/error.h"
+#include "sim/residency.h"
 #include "sim/simulate.h"
 #include "tests/tuner/tiny_machine.h"
 #include "tests/tuner/tiny_model.h"
@@ -25,8 +26,9 @@ SearchOptions decode_only(int64_t context = 0) {
   return options;
 }
 
-double decode_s(const ModelSpec& model, const MachineProfile& machine, const Plan& plan,
+double decode_s(const ModelSpec& model, const MachineProfile& machine, Plan plan,
                 const Workload& workload) {
+  plan.workload = workload;
   const CostModel cost(model, machine, plan);
   return simulate(lower(model, plan, decode_step(workload)), cost).makespan_s;
 }
@@ -79,7 +81,7 @@ MachineProfile crowded_machine() {
   return machine;
 }
 
-int64_t total(const UnitMemory& memory) { return memory.weights + memory.kv + memory.workspace; }
+int64_t total(const MemoryUse& memory) { return memory.weights + memory.kv + memory.workspace; }
 
 }  // namespace
 
@@ -231,7 +233,44 @@ TEST_CASE("the memory of a plan is its packed weights, caches and buffers") {
   // 512 positions hold 301; a head is K and V of 16 in f16, one head each in three layers.
   CHECK(memory[0].kv == 3 * 512 * 2 * 16 * 2);
   CHECK(memory[1].kv == memory[0].kv);
-  CHECK(memory[1].workspace == 96 * 4);
+  // What units exchange lies with the first: residual stream 64, queries and attended heads 64
+  // each, SwiGLU 96, RoPE 16, logits 112 floats; and 32 rows of keys and values, 2 heads in three
+  // layers.
+  CHECK(memory[0].workspace - memory[1].workspace ==
+        4 * (64 + 2 * 64 + 96 + 16 + 112) + 3 * 2 * 32 * 2 * 16 * 2);
+}
+
+TEST_CASE("what stays in cache is decided for every plan, and the bound is under all of them") {
+  std::mt19937_64 random(7);
+  const ModelSpec model =
+      tiny_model({.hidden = 256, .intermediate = 1000, .kv_heads = 4, .vocab = 2000});
+  MachineProfile machine = tiny_machine({{"a", 3e9}, {"b", 1e9}});
+  for (UnitProfile& unit : machine.units) {
+    for (LinearCurve& curve : unit.linear) {
+      curve.from_cache = curve.from_dram;
+      for (CurvePoint& point : curve.from_cache.points) point.y.median /= 10;
+    }
+    unit.cache_read_per_s.median *= 10;
+  }
+  const SearchOptions options = decode_only();
+  Plan even = even_plan(model, {"a", "b"});
+  even.workload = options.workload;
+  const std::vector<double> bytes = decode_bytes(model, even);
+  // Each cache holds this share of what a step reads.
+  for (const double share : {0.3, 0.6, 0.9, 1.1}) {
+    CAPTURE(share);
+    machine.machine.caches = {{3, static_cast<int64_t>(share * (bytes[0] + bytes[1]) / 0.7), 1}};
+    const SearchResult result = search(model, machine, options);
+    check_plan(result.plan, model, "plan");
+    double fastest = 1e9;
+    for (int i = 0; i < 300; ++i) {
+      Plan plan = random_plan(model, {"a", "b"}, random, {.positions = false});
+      fastest = std::min(fastest, decode_s(model, machine, plan, options.workload));
+    }
+    CHECK(result.plan.predicted->lower_bound_s <= fastest);
+    CHECK(result.plan.predicted->gap >= 0);
+    CHECK(1 / result.plan.predicted->decode_tokens_per_s.per_s <= fastest * 1.02);
+  }
 }
 
 TEST_CASE("units of one memory hold a column once, units of two memories twice") {
@@ -276,11 +315,13 @@ TEST_CASE("a budget is kept, and its bound is not above the plan") {
 TEST_CASE("budgets of all units are shared out") {
   const ModelSpec model = tiny_model(kShape);
   const MachineProfile machine = tiny_machine({{"a", 3e9}, {"b", 1e9}});
-  const auto one = plan_memory(model, machine, single_unit_plan(model, {"a", "b"}, 0));
   SearchOptions options = decode_only();
+  Plan alone = single_unit_plan(model, {"a", "b"}, 0);
+  alone.workload = options.workload;
+  const auto one = plan_memory(model, machine, alone);
   for (const char* unit : {"a", "b"}) options.budget_bytes[unit] = total(one[0]) * 65 / 100;
   const SearchResult result = search(model, machine, options);
-  for (const UnitMemory& memory : plan_memory(model, machine, result.plan))
+  for (const MemoryUse& memory : plan_memory(model, machine, result.plan))
     CHECK(total(memory) <= total(one[0]) * 65 / 100);
   CHECK(result.verdict.starts_with("hybrid a+b: no unit alone has the memory"));
 }

@@ -1,0 +1,30 @@
+// What a plan needs of every unit's memory, before anything is allocated. Counted with the
+// functions that the runtime allocates by, so that it is what Executor::memory() then says.
+#pragma once
+
+#include <vector>
+
+#include "kernels/device.h"
+#include "runtime/executor.h"
+#include "runtime/resident_columns.h"
+
+namespace tandem {
+
+/// What Executor(model, plan, units, options).memory() will be for a model of this spec; `units`
+/// are those of plan.units in its order. Not counted: norms and biases (below 0.1 % of the
+/// weights), and what is rounded up to whole pages.
+std::vector<MemoryUse> memory_needs(const ModelSpec& spec, const Plan& plan,
+                                    const std::vector<Unit>& units, const ExecutorOptions& options);
+
+/// What an executor must be made for to run the planned steps.
+ExecutorOptions options_for(const Workload& workload);
+
+/// The largest step that each device will be asked for.
+DeviceLimits device_limits(const ModelSpec& spec, const ExecutorOptions& options);
+
+/// Bytes of the table that embedding rows are read from: none where they are read from the packed
+/// output head.
+int64_t embedding_bytes(const ModelSpec& spec, const Plan& plan, const std::vector<Unit>& units,
+                        bool resident_all);
+
+}  // namespace tandem

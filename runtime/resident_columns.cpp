@@ -1,0 +1,147 @@
+#include "runtime/resident_columns.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "kernels/panels.h"
+#include "runtime/column_set.h"
+
+namespace tandem {
+namespace {
+
+size_t index(int64_t i) { return static_cast<size_t>(i); }
+
+/// Collects what the units need of one matrix.
+class Collector {
+ public:
+  explicit Collector(const Memories& memories) : memories_(memories), present_(memories.count()) {
+    result_.of_unit.resize(memories.of_unit.size());
+  }
+
+  void need(int unit, Range columns) {
+    std::vector<Range>& own = result_.of_unit[index(unit)];
+    const std::vector<Range> missing = present_[index(memories_.of_unit[index(unit)])].add(columns);
+    own.insert(own.end(), missing.begin(), missing.end());
+  }
+
+  ResidentColumns result() && {
+    for (const ColumnSet& columns : present_) result_.of_memory.push_back(columns.pieces());
+    return std::move(result_);
+  }
+
+ private:
+  const Memories& memories_;
+  std::vector<ColumnSet> present_;  ///< [memory]
+  ResidentColumns result_;
+};
+
+/// Of a matrix whose split in a phase is split_in(phase); column c of the split begins column
+/// c / per * times.
+template <class SplitIn>
+ResidentColumns collect(const Plan& plan, const Memories& memories, Range all, int64_t times,
+                        int64_t per, const SplitIn& split_in) {
+  Collector collector(memories);
+  for (int unit = 0; unit < static_cast<int>(memories.of_unit.size()); ++unit) {
+    if (memories.whole) {
+      collector.need(unit, all);
+      continue;
+    }
+    for (const Phase& phase : plan.phases)
+      for (const ColumnShare& share : split_in(phase))
+        if (share.unit == unit)
+          collector.need(unit,
+                         {share.columns.begin / per * times, share.columns.end / per * times});
+  }
+  return std::move(collector).result();
+}
+
+void add_bytes(const ResidentColumns& columns, DType dtype, int64_t k, int64_t segment,
+               std::vector<int64_t>& bytes_of_unit) {
+  for (size_t unit = 0; unit < bytes_of_unit.size(); ++unit)
+    for (const Range range : columns.of_unit[unit])
+      bytes_of_unit[unit] += packed_bytes(dtype, k, segment, range);
+}
+
+}  // namespace
+
+std::vector<int> number_memories(const std::vector<Unit>& units) {
+  std::vector<std::string> names;
+  std::vector<int> memory_of;
+  for (const Unit& unit : units) {
+    const auto found = std::find(names.begin(), names.end(), unit.memory);
+    memory_of.push_back(static_cast<int>(found - names.begin()));
+    if (found == names.end()) names.push_back(unit.memory);
+  }
+  return memory_of;
+}
+
+size_t Memories::count() const {
+  return of_unit.empty() ? 0 : index(1 + *std::max_element(of_unit.begin(), of_unit.end()));
+}
+
+std::vector<LayerMatrix> layer_matrices(const ModelSpec& spec) {
+  using W = LayerWeights;
+  using P = PlacedLayer;
+  using D = LayerDTypes;
+  using L = LayerPlan;
+  const int64_t hidden = spec.hidden_size, inner = spec.intermediate_size, head = spec.head_dim;
+  const int64_t q = spec.q_size(), kv = spec.num_kv_heads * head;
+  const int64_t group = spec.group() * head, width = spec.qkv_columns_per_kv_head();
+  return {{&W::q, &P::q, &D::q, &L::qkv, q, hidden, head, group, width},
+          {&W::k, &P::k, &D::k, &L::qkv, kv, hidden, head, head, width},
+          {&W::v, &P::v, &D::v, &L::qkv, kv, hidden, head, head, width},
+          {&W::out, &P::out, &D::out, &L::out, hidden, q, hidden},
+          {&W::gate, &P::gate, &D::gate, &L::gate_up, inner, hidden, inner},
+          {&W::up, &P::up, &D::up, &L::gate_up, inner, hidden, inner},
+          {&W::down, &P::down, &D::down, &L::down, hidden, inner, hidden}};
+}
+
+ResidentColumns resident_columns(const LayerMatrix& matrix, const Plan& plan, int64_t layer,
+                                 const Memories& memories) {
+  return collect(plan, memories, {0, matrix.columns}, matrix.times, matrix.per,
+                 [&](const Phase& phase) -> const LinearSplit& {
+                   return layer_plan(phase, layer).*matrix.op;
+                 });
+}
+
+ResidentColumns resident_lm_head(const ModelSpec& spec, const Plan& plan,
+                                 const Memories& memories) {
+  return collect(plan, memories, {0, spec.vocab_size}, 1, 1,
+                 [](const Phase& phase) -> const LinearSplit& { return phase.lm_head; });
+}
+
+std::vector<int64_t> matrix_bytes(const ModelSpec& spec, const Plan& plan,
+                                  const Memories& memories) {
+  std::vector<int64_t> bytes(memories.of_unit.size());
+  add_bytes(resident_lm_head(spec, plan, memories), spec.lm_head, spec.hidden_size, spec.vocab_size,
+            bytes);
+  const std::vector<LayerMatrix> matrices = layer_matrices(spec);
+  for (int64_t layer = 0; layer < spec.num_layers; ++layer)
+    for (const LayerMatrix& matrix : matrices)
+      add_bytes(resident_columns(matrix, plan, layer, memories),
+                spec.layers[index(layer)].*matrix.dtype, matrix.k, matrix.segment, bytes);
+  return bytes;
+}
+
+std::vector<int64_t> held_weights(const Model& model, const Plan& plan, const Memories& memories,
+                                  const std::vector<PlacedWeights>& placed) {
+  std::vector<int64_t> bytes = matrix_bytes(model.spec, plan, memories);
+  for (size_t m = 0; m < placed.size(); ++m) {
+    int64_t others = 0;
+    int64_t* first = nullptr;
+    for (size_t unit = 0; unit < bytes.size(); ++unit) {
+      if (index(memories.of_unit[unit]) != m) continue;
+      if (first) others += bytes[unit];
+      if (!first) first = &bytes[unit];
+    }
+    if (first) *first = placed[m].bytes - others;
+  }
+  const size_t embedding = index(plan.embedding);
+  if (!placed[index(memories.of_unit[embedding])].tied_embedding(model.spec))
+    bytes[embedding] +=
+        model.embedding.columns * row_bytes(model.embedding.dtype, model.embedding.k);
+  return bytes;
+}
+
+}  // namespace tandem

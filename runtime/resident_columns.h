@@ -1,0 +1,62 @@
+// Which columns of which matrix lie in which memory, and with whom they are counted. Pure: the
+// placement follows it, and a plan's need of memory is counted from it.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "profiles/machine_profile.h"
+#include "runtime/placement.h"
+#include "sim/plan.h"
+
+namespace tandem {
+
+/// Memories of the units, counted from 0 in order of units.
+std::vector<int> number_memories(const std::vector<Unit>& units);
+
+/// Who holds what: `of_unit[u]` is the memory of unit u; with `whole` every memory holds all.
+struct Memories {
+  std::vector<int> of_unit;
+  bool whole = false;
+
+  size_t count() const;
+};
+
+/// A matrix of every layer: its shape, where it is read from and placed, and how its columns follow
+/// those of the op that it is part of: column c of the op begins column c / per * times.
+struct LayerMatrix {
+  MatrixSource LayerWeights::*source;
+  MatrixPieces PlacedLayer::*placed;
+  DType LayerDTypes::*dtype;
+  LinearSplit LayerPlan::*op;
+  int64_t columns;
+  int64_t k;
+  int64_t segment;
+  int64_t times = 1;
+  int64_t per = 1;
+};
+std::vector<LayerMatrix> layer_matrices(const ModelSpec& spec);
+
+/// Columns of one matrix.
+struct ResidentColumns {
+  /// [memory] pieces, disjoint and ascending, that make up the union of what its units need in any
+  /// phase.
+  std::vector<std::vector<Range>> of_memory;
+  /// [unit] what it needs and no earlier unit of its memory does: a copy that is shared is counted
+  /// with the first. (With Memories::whole the first unit of a memory has it all.)
+  std::vector<std::vector<Range>> of_unit;
+};
+ResidentColumns resident_columns(const LayerMatrix& matrix, const Plan& plan, int64_t layer,
+                                 const Memories& memories);
+ResidentColumns resident_lm_head(const ModelSpec& spec, const Plan& plan, const Memories& memories);
+
+/// Packed bytes of all matrices, as ResidentColumns::of_unit counts them.
+std::vector<int64_t> matrix_bytes(const ModelSpec& spec, const Plan& plan,
+                                  const Memories& memories);
+
+/// The same of what really lies in every memory, and the embedding's table where rows are read from
+/// it. What units of one memory share is theirs by the plan; the first has whatever else is there.
+std::vector<int64_t> held_weights(const Model& model, const Plan& plan, const Memories& memories,
+                                  const std::vector<PlacedWeights>& placed);
+
+}  // namespace tandem
