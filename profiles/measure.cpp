@@ -159,11 +159,13 @@ class MeasuringLoop {
     return conditions;
   }
 
-  /// Median of each figure over the blocks that count.
+  /// Median of each figure over the blocks that count; over all where no two probes agreed.
   Probe reference_probe() const {
+    const bool any =
+        std::find(in_reference_.begin(), in_reference_.end(), 1) != in_reference_.end();
     std::vector<double> handoffs, rates;
     for (size_t i = 0; i < blocks_.size(); ++i) {
-      if (!in_reference_[i]) continue;
+      if (any && !in_reference_[i]) continue;
       handoffs.push_back(blocks_[i].before.handoff_s);
       rates.push_back(blocks_[i].before.dram_read_per_s);
     }

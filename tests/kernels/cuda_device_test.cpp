@@ -504,6 +504,44 @@ TEST_CASE("a step leaves the same bits at once, recorded and replayed at another
   }
 }
 
+TEST_CASE("scratch that grows is not taken from what is queued or recorded before") {
+  const Machine machine;
+  const auto device = open();
+  constexpr int64_t kDeep = 4096;
+  const auto small = make_matrix(DType::kQ8_0, 16, kK, 1);
+  const auto large = make_matrix(DType::kQ8_0, 16, kDeep, 2);
+  const auto placed_small = device->place(small.source(), {0, 16});
+  const auto placed_large = device->place(large.source(), {0, 16});
+  Exchanged<float> x({device.get()}, kDeep), y({device.get()}, 16), z({device.get()}, 16);
+  x.assign(random_floats(kDeep, 3));
+  const auto multiply = [&](const PlacedMatrix& weights, const Exchanged<float>& to) {
+    device->linear({.input = {.x = x.data(), .tokens = 1},
+                    .weights = &weights,
+                    .columns = {0, 16},
+                    .y = to.data(),
+                    .y_stride = 16});
+  };
+  const auto run = [&](uint64_t recording, const PlacedMatrix* second) {
+    y.fill(0);
+    if (!device->begin_step(recording)) {
+      device->receive(x.block());
+      multiply(*placed_small, y);
+      if (second != nullptr) multiply(*second, z);
+    }
+    device->launch();
+    device->end_step();
+    return y.copy();
+  };
+  const auto first = run(1, nullptr);
+  CHECK(differing(run(2, placed_large.get()), first) == 0);  // grows behind the first linear
+  const auto other = z.copy();
+  CHECK(differing(run(1, nullptr), first) == 0);
+  CHECK(differing(run(2, placed_large.get()), first) == 0);
+  CHECK(differing(z.copy(), other) == 0);
+  device->forget_recordings();
+  CHECK(differing(run(1, placed_large.get()), first) == 0);
+}
+
 TEST_CASE("many recordings are kept, and the first are recorded again") {
   const Machine machine;
   const auto device = open();

@@ -181,3 +181,19 @@ TEST_CASE("progress rises to the end") {
   for (size_t i = 1; i < fractions.size(); ++i) CHECK(fractions[i] > fractions[i - 1]);
   CHECK(fractions.back() == doctest::Approx(3.5 / 4));
 }
+
+TEST_CASE("on a machine that is never twice in one state the conditions are those of all probes") {
+  FakeMachine machine;
+  Figure figure;
+  const std::vector<Case> cases{machine.work("a", 1e-3, figure)};
+  MeasureOptions options = machine.options(0.05, 1);
+  options.probe = [&machine] {
+    machine.now_s += 0.02;
+    machine.state.dram_read_per_s /= 2;
+    return machine.state;
+  };
+  const Conditions conditions = measure(cases, options);
+  CHECK(conditions.probe.dram_read_per_s > 0);
+  CHECK(conditions.measured_outside == 1);
+  CHECK(figure.median == doctest::Approx(1e-3));
+}

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <set>
+#include <string>
+#include <vector>
 
 #include "kernels/error.h"
 #include "kernels/kernel_set.h"
@@ -12,6 +14,12 @@
 using namespace tandem;
 
 namespace {
+
+std::vector<Unit> cpu_units(const Machine& machine) {
+  std::vector<Unit> units = default_units(machine);
+  std::erase_if(units, [](const Unit& unit) { return unit.kind != UnitKind::kCpu; });
+  return units;
+}
 
 /// A machine whose process may use CPUs 0 to 3 and 8.
 Machine fake_machine() {
@@ -45,13 +53,45 @@ TEST_CASE("a process bound to one CPU has a machine of one core") {
   const Machine machine = detect_machine();
   sched_setaffinity(0, sizeof before, &before);
   CHECK(machine.cores == std::vector<int>{last});
-  CHECK(default_units(machine).size() == 1);
+  CHECK(cpu_units(machine).size() == 1);
+}
+
+TEST_CASE(
+    "a GPU is a unit with a core for its driver, which no CPU unit has where there are enough") {
+  const Machine machine = detect_machine();
+  const auto devices = list_cuda_devices();
+  if (devices.empty()) MESSAGE("no CUDA device here");
+  std::vector<Unit> units = default_units(machine);
+  size_t cuda = 0;
+  for (const Unit& unit : units) {
+    if (unit.kind != UnitKind::kCuda) continue;
+    CHECK(unit.name == "gpu" + std::to_string(cuda));
+    CHECK(unit.index == static_cast<int>(cuda++));
+    REQUIRE(unit.cores.size() == 1);
+    for (const Unit& other : units)
+      if (other.kind == UnitKind::kCpu && machine.cores.size() > devices.size())
+        CHECK(std::find(other.cores.begin(), other.cores.end(), unit.cores[0]) ==
+              other.cores.end());
+  }
+  CHECK(cuda == devices.size());
+}
+
+TEST_CASE("a unit is made a GPU by hand, and one that is not here is refused") {
+  const Machine machine = detect_machine();
+  const std::string core = std::to_string(machine.cores.front());
+  CHECK_THROWS_WITH_AS(parse_units("g=" + core + ",cuda:99", machine),
+                       doctest::Contains("there is no CUDA device 99 here"), Error);
+  if (list_cuda_devices().empty()) return;
+  const Unit unit = parse_units("g=" + core + ",cuda:0", machine).front();
+  CHECK(unit.kind == UnitKind::kCuda);
+  CHECK(unit.memory == "gpu0");
+  CHECK(unit.cores == std::vector<int>{machine.cores.front()});
 }
 
 TEST_CASE("default units share out the cores, each core once") {
   const Machine machine = detect_machine();
   std::set<int> seen;
-  for (const Unit& unit : default_units(machine)) {
+  for (const Unit& unit : cpu_units(machine)) {
     CHECK_FALSE(unit.cores.empty());
     CHECK(unit.memory.starts_with("dram"));
     CHECK(unit.isa == kernel_set("").name);
