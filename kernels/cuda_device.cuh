@@ -126,6 +126,13 @@ class CudaDevice : public Device {
   void gate_up_piece(const GateUpLaunch& launch, const Input& input);
   void multiply(const PlacedMatrix* weights, Range columns, const Input& input, float* y,
                 int64_t y_stride);
+  /// Columns of a matrix and where their products go: y[t][c - columns.begin].
+  struct Product {
+    const PlacedMatrix* weights;
+    Range columns;
+    float* y;
+  };
+  void multiply_together(std::span<const Product> products, const Input& input, int64_t y_stride);
 
   CudaDeviceOptions options_;
   Queue queue_;

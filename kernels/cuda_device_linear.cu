@@ -164,6 +164,26 @@ void CudaDevice::multiply(const PlacedMatrix* weights, Range columns, const Inpu
              });
 }
 
+/// The same of several matrices; few tokens over resident ones are one launch.
+void CudaDevice::multiply_together(std::span<const Product> products, const Input& input,
+                                   int64_t y_stride) {
+  std::array<LinearLaunch, kMaxLinearsTogether> launches;
+  bool together = !by_products(input.tokens);
+  for (size_t i = 0; i < products.size(); ++i) {
+    const CudaMatrix* matrix = cuda_matrix(products[i].weights);
+    together = together && matrix->home == Home::kResident;
+    launches[i] = {.weights = matrix->packed,
+                   .input = input.forms,
+                   .tokens = input.tokens,
+                   .columns = products[i].columns,
+                   .y = products[i].y - products[i].columns.begin,
+                   .y_stride = y_stride};
+  }
+  if (together) return linear_together({launches.data(), products.size()}, stream());
+  for (const Product& product : products)
+    multiply(product.weights, product.columns, input, product.y, y_stride);
+}
+
 void CudaDevice::qkv(const QkvArgs& args) {
   on_device([&] {
     const Range heads = args.kv_heads;
@@ -174,9 +194,11 @@ void CudaDevice::qkv(const QkvArgs& args) {
     const int64_t width = queries.size() + 2 * keys.size();
     const Input input = prepare(args.input, {args.wq, args.wk, args.wv});
     float* products = grow_floats(products_, input.tokens * width);
-    multiply(args.wq, queries, input, products, width);
-    multiply(args.wk, keys, input, products + queries.size(), width);
-    multiply(args.wv, keys, input, products + queries.size() + keys.size(), width);
+    multiply_together(
+        std::array<Product, 3>{{{args.wq, queries, products},
+                                {args.wk, keys, products + queries.size()},
+                                {args.wv, keys, products + queries.size() + keys.size()}}},
+        input, width);
 
     HeadsLaunch launch{.products = products,
                        .products_stride = width,

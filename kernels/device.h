@@ -250,7 +250,8 @@ class Device {
   /// Copies into and out of memory that allocate() gave.
   virtual void write(std::byte* to, const std::byte* from, int64_t bytes) = 0;
   virtual void read(std::byte* to, const std::byte* from, int64_t bytes) = 0;
-  /// Makes host memory exchanged memory of this unit for as long as the handle lives.
+  /// Makes host memory, from the beginning of a page on, exchanged memory of this unit for as long
+  /// as the handle lives.
   virtual std::shared_ptr<void> share(std::byte* /*memory*/, int64_t /*bytes*/) { return nullptr; }
 
   virtual void linear(const LinearArgs& args) = 0;

@@ -6,6 +6,7 @@
 #include <mutex>
 #include <utility>
 
+#include "kernels/error.h"
 #include "runtime/resident_columns.h"
 
 namespace tandem {
@@ -24,12 +25,25 @@ struct Job {
 class AwakeDevice {
  public:
   explicit AwakeDevice(Device& device) : device_(device) { device_.begin_step(); }
-  ~AwakeDevice() { device_.end_step(); }
+  ~AwakeDevice() {
+    try {
+      if (!ended_) device_.end_step();
+    } catch (const Error&) {
+      // Another error is on its way already.
+    }
+  }
   AwakeDevice(const AwakeDevice&) = delete;
   AwakeDevice& operator=(const AwakeDevice&) = delete;
 
+  /// Ends the step where nothing went wrong. Error where the device did.
+  void end() {
+    ended_ = true;
+    device_.end_step();
+  }
+
  private:
   Device& device_;
+  bool ended_ = false;
 };
 
 class Placement {
@@ -94,7 +108,7 @@ class Placement {
     const auto first = memory_of_.begin();
     const auto turn = std::count(first, first + static_cast<ptrdiff_t>(unit), memory_of_[unit]);
     const auto turns = std::count(first, memory_of_.end(), memory_of_[unit]);
-    const AwakeDevice awake(device);
+    AwakeDevice awake(device);
     for (size_t i = static_cast<size_t>(turn); i < jobs_.size(); i += static_cast<size_t>(turns)) {
       Job& job = *jobs_[i];
       if (!job.columns[m].empty()) {
@@ -105,6 +119,7 @@ class Placement {
       }
       if (job.left.fetch_sub(1) == 1) finish(job, options);
     }
+    awake.end();
   }
 
   /// Whether embedding rows will be read from this job's source.
