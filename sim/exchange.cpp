@@ -50,30 +50,44 @@ class Tracking {
     return own && !on_host(task.stage) ? task.unit : kHost;
   }
 
+  /// Copies what overlaps and no more: the producer's unit may be overwriting the rest already.
   void read(const Task& task, const Access& access) {
     const int memory = memory_of(task);
-    for (Piece& piece : pieces_[{access.buffer, access.index}]) {
-      if (intersect(piece.range, access.range).empty()) continue;
+    std::vector<Piece>& pieces = pieces_[{access.buffer, access.index}];
+    std::vector<Piece> after;
+    for (const Piece& piece : pieces) {
+      Piece common = piece;
+      common.range = intersect(piece.range, access.range);
       const Task& producer = graph_.tasks[static_cast<size_t>(piece.producer)];
-      if (memory_of(producer) == memory) continue;
-      exchange_.publishes[static_cast<size_t>(piece.producer)] = 1;
-      if (memory == kHost || (piece.held >> task.unit & 1)) continue;
-      piece.held |= uint64_t{1} << task.unit;
+      const bool crosses = !common.range.empty() && memory_of(producer) != memory;
+      if (crosses) exchange_.publishes[static_cast<size_t>(piece.producer)] = 1;
+      if (!crosses || memory == kHost || (piece.held >> task.unit & 1)) {
+        after.push_back(piece);
+        continue;
+      }
       exchange_.receives[static_cast<size_t>(task.id)].push_back(
-          {access.buffer, access.index, piece.range, piece.producer,
-           bytes_of(access.buffer, piece.range)});
+          {access.buffer, access.index, common.range, piece.producer,
+           bytes_of(access.buffer, common.range)});
+      common.held |= uint64_t{1} << task.unit;
+      add_rest(piece, common.range, after);
+      after.push_back(common);
     }
+    pieces = std::move(after);
   }
 
   void write(const Task& task, const Access& access) {
     std::vector<Piece> kept;
     for (const Piece& piece : pieces_[{access.buffer, access.index}])
-      for (const Range rest :
-           {Range{piece.range.begin, std::min(piece.range.end, access.range.begin)},
-            Range{std::max(piece.range.begin, access.range.end), piece.range.end}})
-        if (!rest.empty()) kept.push_back({rest, piece.producer, piece.held});
+      add_rest(piece, access.range, kept);
     kept.push_back({access.range, task.id});
     pieces_[{access.buffer, access.index}] = std::move(kept);
+  }
+
+  /// Appends what of a piece lies outside of `range`.
+  static void add_rest(const Piece& piece, Range range, std::vector<Piece>& pieces) {
+    for (const Range rest : {Range{piece.range.begin, std::min(piece.range.end, range.begin)},
+                             Range{std::max(piece.range.begin, range.end), piece.range.end}})
+      if (!rest.empty()) pieces.push_back({rest, piece.producer, piece.held});
   }
 
   double bytes_of(Buffer buffer, Range range) const {

@@ -111,3 +111,19 @@ TEST_CASE("what another unit computed of a head is copied to where the head is a
     if (task.stage == Stage::kQkv && task.unit == 1)
       CHECK(exchange.publishes[static_cast<size_t>(task.id)] != 0);
 }
+
+TEST_CASE("a unit that has only a part of the columns copies no more than these") {
+  Case test;
+  LayerPlan& layer = test.plan.phases[0].layers[0];
+  layer.qkv = cut(128, 128);  // unit 1 has no part in what reads the whole stream
+  layer.attention = {{0, {0, 4}, {0, kOpenEnd}, true}};
+  layer.gate_up = cut(128, 128);
+  layer.out = cut(64, 48);
+  layer.down = cut(64, 16);
+  const TaskGraph graph = test.graph();
+  const Exchange exchange = exchange_of(test.model, test.plan, graph, kSecondHasOwnMemory);
+  CHECK(received(exchange, graph, Stage::kOut, Buffer::kX) == Ranges{{48, 64}});
+  // Of unit 0's out, [16, 48): unit 0 writes its first columns of down meanwhile.
+  CHECK(received(exchange, graph, Stage::kDown, Buffer::kX) == Ranges{{16, 48}});
+  CHECK(received(exchange, graph, Stage::kOut, Buffer::kX, 1).empty());
+}
