@@ -156,7 +156,12 @@ int64_t beyond_cache_bytes(const Machine& machine) {
 
 double UnitBench::time(const std::function<void()>& warm_up, const std::function<void()>& work,
                        int repetitions) {
-  if (device->enqueues()) return time_queued(warm_up, work, repetitions);
+  return device->enqueues() ? time_queued(warm_up, work, repetitions)
+                            : time_at_once(warm_up, work, repetitions);
+}
+
+double UnitBench::time_at_once(const std::function<void()>& warm_up,
+                               const std::function<void()>& work, int repetitions) {
   const auto job = [&] {
     device->begin_step();
     warm_up();
@@ -198,16 +203,7 @@ double UnitBench::time_queued(const std::function<void()>& warm_up,
 }
 
 double UnitBench::time_on_host(const std::function<void()>& work, int repetitions) {
-  const auto job = [&] {
-    device->begin_step();
-    work();
-    const double start_s = steady_now_s();
-    for (int i = 0; i < repetitions; ++i) work();
-    const double seconds = steady_now_s() - start_s;
-    device->end_step();
-    return seconds / repetitions;
-  };
-  return driver.start(job).get();
+  return time_at_once(work, work, repetitions);
 }
 
 std::vector<std::unique_ptr<UnitBench>> open_benches(

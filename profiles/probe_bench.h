@@ -90,6 +90,8 @@ struct UnitBench {
   double time_on_host(const std::function<void()>& work, int repetitions);
 
  private:
+  double time_at_once(const std::function<void()>& warm_up, const std::function<void()>& work,
+                      int repetitions);
   double time_queued(const std::function<void()>& warm_up, const std::function<void()>& work,
                      int repetitions);
 };
