@@ -73,10 +73,11 @@ struct Link {
   Figure bytes_per_s = {};  ///< of results copied from host memory; 0 where nothing is copied
 };
 
-/// What units streaming weights of one dtype at once reach of the bandwidth that bare reads do.
+/// What units streaming weights of one dtype at once reach of the bandwidth that bare reads do. CPU
+/// units stream in step, as the stages of a layer do.
 struct StreamShare {
   DType dtype;
-  Figure share;  ///< > 0, mostly below 1: decoding leaves gaps between requests
+  Figure share;  ///< > 0, mostly below 1: decoding leaves gaps, and units wait for each other
 };
 
 /// Bandwidth of a memory when this set of units reads it at once.
@@ -92,7 +93,10 @@ struct Contention {
 /// The probe that tags figures: virtual cores move, see ../shared/peers.md.
 struct Probe {
   double handoff_s = 0;        ///< one-way hand-off between the first two cores; 0 on one core
-  double dram_read_per_s = 0;  ///< all units at once, 20 ms
+  double dram_read_per_s = 0;  ///< all cores at once, 20 ms
+  /// flop/s of each core on a kernel that stays in its cache, all at once: a sibling thread that
+  /// others use takes a quarter of it. Empty = not probed.
+  std::vector<double> compute_per_s = {};
 };
 
 struct Conditions {

@@ -163,13 +163,20 @@ class MeasuringLoop {
   Probe reference_probe() const {
     const bool any =
         std::find(in_reference_.begin(), in_reference_.end(), 1) != in_reference_.end();
-    std::vector<double> handoffs, rates;
-    for (size_t i = 0; i < blocks_.size(); ++i) {
-      if (any && !in_reference_[i]) continue;
-      handoffs.push_back(blocks_[i].before.handoff_s);
-      rates.push_back(blocks_[i].before.dram_read_per_s);
-    }
-    return {median(std::move(handoffs)), median(std::move(rates))};
+    std::vector<const Probe*> probes;
+    for (size_t i = 0; i < blocks_.size(); ++i)
+      if (!any || in_reference_[i]) probes.push_back(&blocks_[i].before);
+    const auto median_of = [&](auto&& figure) {
+      std::vector<double> values;
+      for (const Probe* probe : probes) values.push_back(figure(*probe));
+      return median(std::move(values));
+    };
+    Probe middle{median_of([](const Probe& p) { return p.handoff_s; }),
+                 median_of([](const Probe& p) { return p.dram_read_per_s; })};
+    for (size_t core = 0; core < probes.front()->compute_per_s.size(); ++core)
+      middle.compute_per_s.push_back(
+          median_of([core](const Probe& p) { return p.compute_per_s[core]; }));
+    return middle;
   }
 
   std::span<const Case> cases_;

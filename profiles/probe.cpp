@@ -138,7 +138,8 @@ void round_figures(MachineProfile& profile) {
     round_figure(set.compute_slowdown);
   }
   Probe& probe = profile.conditions.probe;
-  probe = {rounded(probe.handoff_s, 5), rounded(probe.dram_read_per_s, 5)};
+  for (double* value : {&probe.handoff_s, &probe.dram_read_per_s}) *value = rounded(*value, 5);
+  for (double& rate : probe.compute_per_s) rate = rounded(rate, 5);
 }
 
 }  // namespace

@@ -32,8 +32,8 @@ std::unique_ptr<Device> open_device(const Unit& unit, bool yield = false);
 /// where the machine is small.
 int64_t beyond_cache_bytes(const Machine& machine);
 
-/// The state probe, before and after every measurement: hand-off between the first two cores and a
-/// 20 ms read of memory by all cores.
+/// The state probe, before and after every measurement: hand-off between the first two cores, a
+/// 20 ms read of memory by all cores, and 4 ms of arithmetic on each.
 class StateProbe {
  public:
   explicit StateProbe(const Machine& machine);
@@ -45,7 +45,7 @@ class StateProbe {
   std::unique_ptr<State> state_;
 };
 /// Whether a machine that was probed is in the state of the reference: the same kind of hand-off,
-/// and DRAM within 10 %. Figures of one state may be compared.
+/// DRAM within 10 %, and so the cores' arithmetic. Figures of one state may be compared.
 bool same_state(const Probe& probe, const Probe& reference);
 /// "near", "far" (hand-off over 200 ns) or "stolen" (bandwidth under 60 % of the reference).
 std::string classify(const Probe& probe, double reference_dram_per_s);

@@ -143,11 +143,10 @@ const PlacedMatrix* common_weights(const UnitBench& bench) {
 
 }  // namespace
 
-std::function<int64_t()> streaming(UnitBench& bench, DType dtype, double from) {
+std::function<int64_t()> streaming(UnitBench& bench, DType dtype, int64_t columns, double from) {
   const PlacedMatrix* matrix = bench.memory->weights.at(dtype).get();
   // A call of a GPU's would be over before it is launched.
-  const int64_t columns =
-      bench.device->enqueues() ? matrix->columns : std::min<int64_t>(1024, matrix->columns);
+  columns = bench.device->enqueues() ? matrix->columns : std::min(columns, matrix->columns);
   const int64_t bytes = columns * row_bytes(matrix->dtype, matrix->k);
   const auto first = static_cast<int64_t>(from * static_cast<double>(matrix->columns));
   return [bytes, work = LinearWork{.bench = &bench,

@@ -3,10 +3,12 @@
 
 #include <algorithm>
 #include <functional>
+#include <numeric>
 #include <set>
 #include <utility>
 
 #include "kernels/memory.h"
+#include "kernels/range.h"
 #include "profiles/handoff.h"
 #include "profiles/probe_bench.h"
 
@@ -126,7 +128,8 @@ double compute_slowdown(const Benches& benches) {
   return sum / static_cast<double>(benches.size());
 }
 
-constexpr double kStreamSeconds = 8e-3;
+constexpr double kStreamSeconds = 6e-3;
+constexpr int64_t kStreamColumns = 1024;
 constexpr double kReadSeconds = 5e-3;
 
 bool enqueues(const UnitBench* bench) { return bench->device->enqueues(); }
@@ -165,15 +168,73 @@ double total_read_rate(const Benches& benches) {
                               : sum / static_cast<double>(benches.size());
 }
 
+/// Columns of a call of each unit, so that all need equally long while all stream: kStreamColumns
+/// of the fastest.
+std::vector<int64_t> equal_columns(const std::vector<Pace>& paces) {
+  double fastest = 0;
+  for (const Pace& pace : paces) fastest = std::max(fastest, pace.bytes_per_s);
+  std::vector<int64_t> columns;
+  for (const Pace& pace : paces)
+    columns.push_back(round_up(static_cast<int64_t>(kStreamColumns * pace.bytes_per_s / fastest),
+                               kColumnAlign));
+  return columns;
+}
+
+/// Bytes/s of units that stream weights in step: none begins a call before all have ended the last,
+/// as in the stages of a layer, so that what holds one up holds up all.
+double rate_in_step(const Benches& benches, const std::vector<Work>& works, int64_t calls) {
+  const size_t n = benches.size();
+  // [call % 2][from][to]: a unit may end its next call before another has seen the end of this one.
+  std::vector<Flag> ended(2 * n * n);
+  const auto flag = [&](int64_t call, size_t from, size_t to) -> Flag& {
+    return ended[(static_cast<size_t>(call % 2) * n + from) * n + to];
+  };
+  std::vector<int64_t> bytes(n);
+  std::vector<std::future<double>> times;
+  const double start_s = steady_now_s() + kStartUpSeconds;
+  for (size_t i = 0; i < n; ++i)
+    times.push_back(benches[i]->driver.start([&, i] {
+      Device& device = *benches[i]->device;
+      device.begin_step();
+      works[i]();
+      while (steady_now_s() < start_s) {
+      }
+      for (int64_t call = 0; call < calls; ++call) {
+        bytes[i] += works[i]();
+        for (size_t other = 0; other < n; ++other)
+          if (other != i) device.raise(flag(call, i, other));
+        for (size_t other = 0; other < n; ++other)
+          if (other != i) device.wait(flag(call, other, i));
+      }
+      const double seconds = steady_now_s() - start_s;
+      device.end_step();
+      return seconds;
+    }));
+  double slowest_s = 0;
+  for (std::future<double>& time : times) slowest_s = std::max(slowest_s, time.get());
+  return static_cast<double>(std::accumulate(bytes.begin(), bytes.end(), int64_t{0})) / slowest_s;
+}
+
 /// What all units streaming weights through a linear kernel at once reach of what bare reads do
 /// right before. The ratio stays where the memory's speed drifts.
 double stream_share(const Benches& benches, DType dtype) {
   const double bare_per_s = total_read_rate(benches);
-  const auto units = static_cast<double>(benches.size());
-  const auto work_of = [&](size_t i) {
-    return streaming(*benches[i], dtype, static_cast<double>(i) / units);
+  const auto work_of = [&](size_t i, int64_t columns) {
+    const double from = static_cast<double>(i) / static_cast<double>(benches.size());
+    return streaming(*benches[i], dtype, columns, from);
   };
-  return sum_of_bytes(work_together(benches, kStreamSeconds, work_of)) / bare_per_s;
+  const std::vector<Pace> paces = work_together(
+      benches, kStreamSeconds, [&](size_t i) { return work_of(i, kStreamColumns); });
+  const double free_per_s = sum_of_bytes(paces);
+  // A unit that enqueues has its own memory, and hides the start of a call behind the one before.
+  if (std::any_of(benches.begin(), benches.end(), enqueues)) return free_per_s / bare_per_s;
+  const std::vector<int64_t> columns = equal_columns(paces);
+  std::vector<Work> works;
+  for (size_t i = 0; i < benches.size(); ++i) works.push_back(work_of(i, columns[i]));
+  const auto call_bytes = std::accumulate(columns.begin(), columns.end(), int64_t{0}) *
+                          row_bytes(dtype, kBenchK);
+  const auto calls = static_cast<int64_t>(kStreamSeconds * free_per_s) / call_bytes + 1;
+  return rate_in_step(benches, works, calls) / bare_per_s;
 }
 
 /// Every pair, and all where there are more than two.

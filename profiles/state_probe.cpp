@@ -1,8 +1,13 @@
 // The probe that tells in which state a (virtual) machine is.
+#include <algorithm>
 #include <cmath>
+#include <vector>
 
+#include "kernels/kernel_set.h"
+#include "kernels/memory.h"
 #include "profiles/handoff.h"
 #include "profiles/measure.h"
+#include "profiles/pinned.h"
 #include "profiles/probe.h"
 #include "profiles/read_rate.h"
 
@@ -12,18 +17,63 @@ namespace {
 constexpr double kReadSeconds = 20e-3;
 constexpr double kFarHandoffSeconds = 200e-9;
 constexpr double kStolenShare = 0.6;
+constexpr double kComputeSeconds = 4e-3;
 constexpr double kSameDram = 0.1;
+constexpr double kSameCompute = 0.1;
+
+/// An F32 linear kernel over one panel that stays in a core's cache.
+class ComputeLoad {
+ public:
+  ComputeLoad() : memory_(map_memory(kBytes)) {}  // zeros: no kernel's time depends on the values
+
+  /// flop/s of the calling thread.
+  double rate() const {
+    float* panel = reinterpret_cast<float*>(memory_.get());
+    float* x = panel + kK * kPanelColumns;
+    const LinearTile tile{.dtype = DType::kF32,
+                          .panels = memory_.get(),
+                          .num_panels = 1,
+                          .k = kK,
+                          .x = {.base = x, .row_bytes = kK * 4, .k = kK},
+                          .tokens = kTileTokens,
+                          .y = x + kTileTokens * kK,
+                          .y_stride = kPanelColumns};
+    const KernelSet& kernels = kernel_set("");
+    const double start_s = steady_now_s();
+    double elapsed_s = 0, calls = 0;
+    for (; elapsed_s < kComputeSeconds; elapsed_s = steady_now_s() - start_s, ++calls)
+      kernels.linear(tile);
+    return calls * 2 * kK * kPanelColumns * kTileTokens / elapsed_s;
+  }
+
+ private:
+  static constexpr int64_t kK = 256;
+  static constexpr int64_t kBytes =
+      4 * (kK * kPanelColumns + kTileTokens * kK + kTileTokens * kPanelColumns);
+  std::shared_ptr<std::byte[]> memory_;
+};
+
+/// Mean over the cores of how far each is from the reference; 0 where one was not probed.
+double compute_change(const Probe& probe, const Probe& reference) {
+  const size_t cores = std::min(probe.compute_per_s.size(), reference.compute_per_s.size());
+  double sum = 0;
+  for (size_t i = 0; i < cores; ++i)
+    sum += std::abs(probe.compute_per_s[i] / reference.compute_per_s[i] - 1);
+  return cores == 0 ? 0 : sum / static_cast<double>(cores);
+}
 
 }  // namespace
 
 struct StateProbe::State {
   std::vector<int> cores;
   std::vector<ReadRegion> regions;
+  std::vector<ComputeLoad> loads;  ///< per core
 };
 
 StateProbe::StateProbe(const Machine& machine)
     : state_(std::make_unique<State>(
-          machine.cores, make_read_regions(machine.cores, "", beyond_cache_bytes(machine)))) {}
+          machine.cores, make_read_regions(machine.cores, "", beyond_cache_bytes(machine)),
+          std::vector<ComputeLoad>(machine.cores.size()))) {}
 
 StateProbe::~StateProbe() = default;
 
@@ -36,13 +86,16 @@ Probe StateProbe::measure() {
     probe.handoff_s = figure_of(std::move(runs)).median;
   }
   probe.dram_read_per_s = read_rate(state_->regions, kReadSeconds);
+  probe.compute_per_s.resize(state_->cores.size());
+  run_pinned(state_->cores, [&](size_t i) { probe.compute_per_s[i] = state_->loads[i].rate(); });
   return probe;
 }
 
 bool same_state(const Probe& probe, const Probe& reference) {
   const auto far = [](const Probe& p) { return p.handoff_s > kFarHandoffSeconds; };
   return far(probe) == far(reference) &&
-         std::abs(probe.dram_read_per_s / reference.dram_read_per_s - 1) <= kSameDram;
+         std::abs(probe.dram_read_per_s / reference.dram_read_per_s - 1) <= kSameDram &&
+         compute_change(probe, reference) <= kSameCompute;
 }
 
 std::string classify(const Probe& probe, double reference_dram_per_s) {

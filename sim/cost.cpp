@@ -20,10 +20,9 @@ class CostSum {
     cost.spread = cost.seconds > 0 ? spread_s_ / cost.seconds : 0;
     return cost;
   }
-  /// What was read faster than memory delivers came in part from cache.
-  TaskCost with_demand(double bytes, const UnitProfile& profile) const {
+  TaskCost with_demand(double bytes) const {
     TaskCost cost = without_demand();
-    cost.memory_bytes = std::min(bytes, cost.seconds * profile.dram_read_per_s.median);
+    cost.memory_bytes = bytes;
     return cost;
   }
 
@@ -109,7 +108,7 @@ TaskCost CostModel::linear(const UnitCost& unit, const Task& task) const {
     value.extrapolated = value.extrapolated || !dtype.measured;
     sum.add(value);
   }
-  return unit.resident ? sum.without_demand() : sum.with_demand(drawn_bytes, *unit.profile);
+  return unit.resident ? sum.without_demand() : sum.with_demand(drawn_bytes);
 }
 
 TaskCost CostModel::attention(const UnitCost& unit, const Task& task) const {
@@ -122,7 +121,10 @@ TaskCost CostModel::attention(const UnitCost& unit, const Task& task) const {
     value.y *= unit.attention_scale;
     sum.add(value);
   }
-  return unit.resident ? sum.without_demand() : sum.with_demand(task.bytes, *unit.profile);
+  if (unit.resident) return sum.without_demand();
+  // What was read faster than memory delivers came in part from cache.
+  const double deliverable = sum.without_demand().seconds * unit.profile->dram_read_per_s.median;
+  return sum.with_demand(std::min(task.bytes, deliverable));
 }
 
 CurveValue CostModel::roofline(const UnitCost& unit, double bytes) {

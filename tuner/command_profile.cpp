@@ -148,9 +148,9 @@ void print_profile(const MachineProfile& profile, const std::string& path) {
   const Conditions& conditions = profile.conditions;
   print_units(profile);
   print_pairs(profile);
-  fmt::print("\nState: {} (hand-off {}, DRAM read {}); {} figures measured in another state.\n",
+  fmt::print("\nState: {} (hand-off {}, {}); {} figures measured in another state.\n",
              conditions.state, format_seconds(conditions.probe.handoff_s),
-             format_bytes_per_s(conditions.probe.dram_read_per_s), conditions.measured_outside);
+             format_probe(conditions.probe), conditions.measured_outside);
   fmt::print("Wrote {}\n", path);
 }
 

@@ -130,9 +130,8 @@ void print_steps(const Run& run, const char* title, const StepTimes& times,
 void print_state(const Conditions& profiled, StateGate& gate) {
   if (profiled.probe.dram_read_per_s <= 0) return;
   const bool same = gate.matches();
-  fmt::print("\nstate: {}, DRAM read {}; profiled {}, {}{}\n", gate.state(),
-             format_bytes_per_s(gate.last_probe().dram_read_per_s), profiled.state,
-             format_bytes_per_s(profiled.probe.dram_read_per_s),
+  fmt::print("\nstate: {}, {}; profiled {}, {}{}\n", gate.state(), format_probe(gate.last_probe()),
+             profiled.state, format_probe(profiled.probe),
              same ? "" : ": not the machine that was predicted; `tandem profile` again, or wait");
 }
 

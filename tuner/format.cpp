@@ -1,12 +1,14 @@
 #include "tuner/format.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <array>
 #include <cctype>
 #include <charconv>
 #include <cmath>
+#include <numeric>
 #include <span>
 
 #include "kernels/error.h"
@@ -65,6 +67,16 @@ std::string format_seconds(double seconds) {
 std::string format_bytes_per_s(double bytes_per_s) {
   static constexpr std::array<Scale, 3> kScales{{{"GB/s", 1e9}, {"MB/s", 1e6}, {"kB/s", 1e3}}};
   return scaled(bytes_per_s, kScales);
+}
+
+std::string format_probe(const Probe& probe) {
+  constexpr size_t kFewCores = 4;
+  std::string text = "DRAM read " + format_bytes_per_s(probe.dram_read_per_s);
+  std::vector<double> rates = probe.compute_per_s;
+  if (rates.empty()) return text;
+  if (rates.size() > kFewCores) rates = {std::accumulate(rates.begin(), rates.end(), 0.0)};
+  for (double& rate : rates) rate = std::round(1e-9 * rate);
+  return text + fmt::format(", compute {} GFLOP/s", fmt::join(rates, ", "));
 }
 
 std::string format_rate(const Rate& rate) {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "kernels/range.h"
+#include "profiles/machine_profile.h"
 #include "sim/plan.h"
 
 namespace tandem {
@@ -19,6 +20,9 @@ std::string format_seconds(double seconds);
 std::string format_bytes_per_s(double bytes_per_s);
 /// "55.2 (52.9 .. 57.0)": a rate with the interval it claims.
 std::string format_rate(const Rate& rate);
+/// "DRAM read 33.4 GB/s, compute 94, 71 GFLOP/s": what tells one state of a machine from another.
+/// Of many cores, their sum.
+std::string format_probe(const Probe& probe);
 /// "[0,4224)", "[256,)" where the end is open, "-" where empty.
 std::string format_range(Range range);
 /// "0-3,8": logical CPU numbers, runs joined.

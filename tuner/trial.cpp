@@ -14,7 +14,7 @@ namespace {
 constexpr int kWarmUpSteps = 1;
 constexpr int kTimedSteps = 5;
 /// A machine that stays in another state must not hold the command up for ever.
-constexpr size_t kRunsPerCountedRun = 4;
+constexpr size_t kRunsPerCountedRun = 8;
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

@@ -65,7 +65,7 @@ class StateGate {
 };
 
 struct TrialOptions {
-  int64_t repeat = 5;        ///< counted runs of each trial; it is given up after 4 x as many runs
+  int64_t repeat = 5;        ///< counted runs of each trial; it is given up after 8 x as many runs
   double max_seconds = 600;  ///< no run begins later; every trial is run once nevertheless
   int64_t max_tokens = 512;  ///< of a step
   std::function<void(double fraction, const std::string& what)> progress;

@@ -87,6 +87,27 @@ TEST_CASE("states are told by the hand-off and by bandwidth that is missing") {
   CHECK(classify({250e-9, 16e9}, 40e9) == "stolen");
 }
 
+TEST_CASE("a state is the same where hand-off, memory and every core's arithmetic are") {
+  const Probe reference{100e-9, 40e9, {90e9, 90e9}};
+  CHECK(same_state({60e-9, 37e9, {95e9, 85e9}}, reference));
+  CHECK_FALSE(same_state({250e-9, 40e9, {90e9, 90e9}}, reference));
+  CHECK_FALSE(same_state({100e-9, 35e9, {90e9, 90e9}}, reference));
+  // One core lost a quarter, so the mean over both is beyond a tenth; one of four is not.
+  CHECK_FALSE(same_state({100e-9, 40e9, {90e9, 67e9}}, reference));
+  CHECK(same_state({100e-9, 40e9, {90e9, 67e9, 90e9, 90e9}},
+                   {100e-9, 40e9, {90e9, 90e9, 90e9, 90e9}}));
+  // A profile of another time may know nothing of it.
+  CHECK(same_state({100e-9, 40e9, {50e9, 50e9}}, {100e-9, 40e9, {}}));
+}
+
+TEST_CASE("the probe measures a hand-off, memory and each core") {
+  const Machine machine = detect_machine();
+  const Probe probe = StateProbe(machine).measure();
+  CHECK(probe.dram_read_per_s > 0);
+  REQUIRE(probe.compute_per_s.size() == machine.cores.size());
+  for (const double rate : probe.compute_per_s) CHECK(rate > 0);
+}
+
 TEST_CASE("a hand-off takes time, on two cores and on one") {
   const std::vector<int> cores = detect_machine().cores;
   CHECK(handoff_s(cores.front(), cores.back(), 100) > 0);
