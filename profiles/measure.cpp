@@ -154,7 +154,8 @@ class MeasuringLoop {
         ++conditions.measured_outside;
         for (const Sample& sample : states_[i].samples) values.push_back(sample.value);
       }
-      if (!values.empty()) *cases_[i].figure = figure_of(std::move(values));
+      if (!values.empty())
+        *cases_[i].figure = cases_[i].repeats ? steady_figure_of(values) : figure_of(values);
     }
     return conditions;
   }
@@ -202,6 +203,21 @@ Figure figure_of(std::vector<double> samples) {
   };
   const double middle = quantile(0.5);
   return {middle, middle > 0 ? (quantile(0.75) - quantile(0.25)) / middle : 0};
+}
+
+Figure steady_figure_of(const std::vector<double>& samples) {
+  constexpr size_t kMostGroups = 5, kLeastInGroup = 3;
+  Figure figure = figure_of(samples);
+  const size_t groups = std::min(kMostGroups, samples.size() / kLeastInGroup);
+  if (groups < 2) return figure;
+  std::vector<double> sums(groups), counts(groups);
+  for (size_t i = 0; i < samples.size(); ++i) {
+    sums[i % groups] += samples[i];
+    counts[i % groups] += 1;
+  }
+  for (size_t group = 0; group < groups; ++group) sums[group] /= counts[group];
+  figure.median = figure_of(std::move(sums)).median;
+  return figure;
 }
 
 Conditions measure(std::span<const Case> cases, const MeasureOptions& options) {

@@ -38,6 +38,12 @@ struct MeasureOptions {
 /// 1996, type 7).
 Figure figure_of(std::vector<double> samples);
 
+/// The same spread; the median of the means of up to five groups that the samples are dealt to in
+/// turn (Nemirovsky and Yudin 1983). Of a core that goes back and forth between two speeds this is
+/// what a long run sees, where a median is one of the two; a stall spoils one group. For times of
+/// calls: what several units do together takes long enough to meet a stall as often as not.
+Figure steady_figure_of(const std::vector<double>& samples);
+
 /// Runs the cases round after round until each has enough samples in the state (see same_state())
 /// that most were taken in, or the time is up. Samples with a probe of another state before or
 /// after them count only where a case has no others.

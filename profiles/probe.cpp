@@ -164,7 +164,7 @@ MachineProfile profile_machine(const Machine& machine, const std::vector<Unit>& 
   StateProbe probe(machine);
   profile.conditions =
       measure(cases, {.limit_s = std::max(0.0, limit_s - (steady_now_s() - start_s)),
-                      .samples = options.quick ? 7 : 15,
+                      .samples = options.quick ? 15 : 30,
                       .now_s = steady_now_s,
                       .probe = [&] { return probe.measure(); },
                       .progress = options.progress});

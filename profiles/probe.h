@@ -45,7 +45,9 @@ class StateProbe {
   std::unique_ptr<State> state_;
 };
 /// Whether a machine that was probed is in the state of the reference: the same kind of hand-off,
-/// DRAM within 10 %, and so the cores' arithmetic. Figures of one state may be compared.
+/// DRAM within 10 %, and the cores' arithmetic within 30 %: a core whose sibling thread others use
+/// keeps three quarters of its speed, for a second or so, one that is given to somebody else half.
+/// Figures of one state may be compared.
 bool same_state(const Probe& probe, const Probe& reference);
 /// "near", "far" (hand-off over 200 ns) or "stolen" (bandwidth under 60 % of the reference).
 std::string classify(const Probe& probe, double reference_dram_per_s);

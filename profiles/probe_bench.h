@@ -119,8 +119,9 @@ void add_pair_cases(const std::vector<std::unique_ptr<UnitBench>>& benches, Mach
 void subtract_preparation(UnitProfile& profile);
 
 /// One call after another of a linear kernel over weights from memory; each returns the bytes of
-/// weights it read: of `columns` columns, or of all where the unit enqueues. Begins at `from` of the matrix, in [0, 1): units that read one matrix at once
-/// begin apart, or one would find in a shared cache what the other has just read.
+/// weights it read: of `columns` columns, or of all where the unit enqueues. Begins at `from` of
+/// the matrix, in [0, 1): units that read one matrix at once begin apart, or one would find in a
+/// shared cache what the other has just read.
 std::function<int64_t()> streaming(UnitBench& bench, DType dtype, int64_t columns, double from);
 
 /// One call that is compute-bound and stays in the cache: for units at once against alone.

@@ -175,8 +175,8 @@ std::vector<int64_t> equal_columns(const std::vector<Pace>& paces) {
   for (const Pace& pace : paces) fastest = std::max(fastest, pace.bytes_per_s);
   std::vector<int64_t> columns;
   for (const Pace& pace : paces)
-    columns.push_back(round_up(static_cast<int64_t>(kStreamColumns * pace.bytes_per_s / fastest),
-                               kColumnAlign));
+    columns.push_back(
+        round_up(static_cast<int64_t>(kStreamColumns * pace.bytes_per_s / fastest), kColumnAlign));
   return columns;
 }
 
@@ -223,16 +223,16 @@ double stream_share(const Benches& benches, DType dtype) {
     const double from = static_cast<double>(i) / static_cast<double>(benches.size());
     return streaming(*benches[i], dtype, columns, from);
   };
-  const std::vector<Pace> paces = work_together(
-      benches, kStreamSeconds, [&](size_t i) { return work_of(i, kStreamColumns); });
+  const std::vector<Pace> paces =
+      work_together(benches, kStreamSeconds, [&](size_t i) { return work_of(i, kStreamColumns); });
   const double free_per_s = sum_of_bytes(paces);
   // A unit that enqueues has its own memory, and hides the start of a call behind the one before.
   if (std::any_of(benches.begin(), benches.end(), enqueues)) return free_per_s / bare_per_s;
   const std::vector<int64_t> columns = equal_columns(paces);
   std::vector<Work> works;
   for (size_t i = 0; i < benches.size(); ++i) works.push_back(work_of(i, columns[i]));
-  const auto call_bytes = std::accumulate(columns.begin(), columns.end(), int64_t{0}) *
-                          row_bytes(dtype, kBenchK);
+  const auto call_bytes =
+      std::accumulate(columns.begin(), columns.end(), int64_t{0}) * row_bytes(dtype, kBenchK);
   const auto calls = static_cast<int64_t>(kStreamSeconds * free_per_s) / call_bytes + 1;
   return rate_in_step(benches, works, calls) / bare_per_s;
 }

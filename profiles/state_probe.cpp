@@ -19,7 +19,7 @@ constexpr double kFarHandoffSeconds = 200e-9;
 constexpr double kStolenShare = 0.6;
 constexpr double kComputeSeconds = 4e-3;
 constexpr double kSameDram = 0.1;
-constexpr double kSameCompute = 0.1;
+constexpr double kSameCompute = 0.3;
 
 /// An F32 linear kernel over one panel that stays in a core's cache.
 class ComputeLoad {

@@ -79,9 +79,9 @@ std::string plan_source(const std::string& model) {
 }
 
 ModelSource source_of_plan(const std::string& plan_path, const ModelArgs& args) {
-  if (!args.model.empty()) return model_source(args);
-  const Plan plan = read_plan_header(plan_path);
   ModelSource source = model_source(args);
+  const Plan plan = read_plan_header(plan_path);
+  if (!args.model.empty() && plan_source(args.model) != plan.model_source) return source;
   source.model = plan.model_source;
   if (!source.dtype) source.dtype = parse_dtype_option(plan_path, plan.model_dtype);
   return source;

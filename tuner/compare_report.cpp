@@ -84,7 +84,8 @@ Json point_json(const ComparePoint& point) {
           {"error", relative_error(point.predicted.seconds, measured_s)},
           {"spread", point.runs.spread()},
           {"runs", point.runs.counted_s.size()},
-          {"left_out", point.runs.left_out_s.size()}};
+          {"left_out", point.runs.left_out_s.size()},
+          {"dram_read_per_s", median(point.runs.dram_read_per_s)}};
 }
 
 Json group_json(const CompareGroup& group) {

@@ -59,13 +59,13 @@ void check_is_this_machine(const MachineProfile& profile, const std::string& pat
 }
 
 void check_made_for(const Plan& plan, const Session& session, const std::string& path) {
-  const auto check = [&](const char* what, const std::string& name, const std::string& made_for,
+  const auto check = [&](const char* option, const std::string& name, const std::string& made_for,
                          const std::string& present_name, const std::string& present) {
     if (made_for.empty() || made_for == present) return;
     throw Error(
-        fmt::format("{}: made for {} {} (fingerprint {}), not {} (fingerprint {}): plan "
-                    "again, or --force",
-                    path, what, name, made_for, present_name, present));
+        fmt::format("{}: made for {} {} (fingerprint {}), not {} (fingerprint {}): give its own "
+                    "with --{}, plan again, or --force",
+                    path, option, name, made_for, present_name, present, option));
   };
   check("model", plan.model_name, plan.model_fingerprint, session.model->spec.name,
         session.model->spec.fingerprint);

@@ -14,7 +14,7 @@ namespace {
 constexpr int kWarmUpSteps = 1;
 constexpr int kTimedSteps = 5;
 /// A machine that stays in another state must not hold the command up for ever.
-constexpr size_t kRunsPerCountedRun = 8;
+constexpr size_t kRunsPerCountedRun = 4;
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -120,6 +120,7 @@ std::vector<TrialRuns> run_trials(Executor& executor, const ModelSpec& model,
   std::vector<TrialRuns> runs(trials.size());
   const auto start = std::chrono::steady_clock::now();
   bool before = gate.matches();
+  double dram_before = gate.last_probe().dram_read_per_s;
   for (bool missing = true; missing;) {
     missing = false;
     for (size_t i = 0; i < trials.size(); ++i) {
@@ -128,7 +129,10 @@ std::vector<TrialRuns> run_trials(Executor& executor, const ModelSpec& model,
       const double seconds = run_once(executor, model, trials[i], options.max_tokens);
       const bool after = gate.matches();
       (before && after ? runs[i].counted_s : runs[i].left_out_s).push_back(seconds);
+      const double dram_after = gate.last_probe().dram_read_per_s;
+      if (before && after) runs[i].dram_read_per_s.push_back((dram_before + dram_after) / 2);
       before = after;
+      dram_before = dram_after;
       missing = true;
       if (options.progress) options.progress(share_done(runs, options.repeat), trials[i].label);
     }

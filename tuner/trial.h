@@ -40,7 +40,8 @@ TrialPrediction predict(const ModelSpec& model, const MachineProfile& machine, c
 /// Seconds of every run. Where no run counted, all of them are all there is.
 struct TrialRuns {
   std::vector<double> counted_s;
-  std::vector<double> left_out_s;  ///< the machine was in another state before or after
+  std::vector<double> left_out_s;            ///< the machine was in another state before or after
+  std::vector<double> dram_read_per_s = {};  ///< of the probes before and after those that counted
 
   double median_s() const;
   double spread() const;  ///< interquartile range over the median
@@ -65,7 +66,7 @@ class StateGate {
 };
 
 struct TrialOptions {
-  int64_t repeat = 5;        ///< counted runs of each trial; it is given up after 8 x as many runs
+  int64_t repeat = 5;        ///< counted runs of each trial; it is given up after 4 x as many runs
   double max_seconds = 600;  ///< no run begins later; every trial is run once nevertheless
   int64_t max_tokens = 512;  ///< of a step
   std::function<void(double fraction, const std::string& what)> progress;

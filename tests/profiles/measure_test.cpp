@@ -54,6 +54,18 @@ TEST_CASE("a figure is the median and the interquartile range over it") {
   CHECK(figure_of({7}).spread == 0);
 }
 
+TEST_CASE("of two speeds in turn a figure is what a long run sees, whatever one stall says") {
+  // 15 samples, dealt to 5 groups: every group has one of the slow ones and a mean of 4 / 3.
+  std::vector<double> samples;
+  for (int i = 0; i < 15; ++i) samples.push_back(i < 5 ? 2 : 1);
+  CHECK(figure_of(samples).median == 1);
+  CHECK(steady_figure_of(samples).median == doctest::Approx(4.0 / 3));
+  samples[7] = 100;
+  CHECK(steady_figure_of(samples).median == doctest::Approx(4.0 / 3));
+  CHECK(steady_figure_of(samples).spread == figure_of(samples).spread);
+  CHECK(steady_figure_of({1, 9, 2}).median == 2);  // too few for groups
+}
+
 TEST_CASE("cases are measured in turn, not one after the other") {
   FakeMachine machine;
   Figure a, b;

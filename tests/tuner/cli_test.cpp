@@ -182,6 +182,14 @@ TEST_CASE("plan writes a plan that explain and simulate understand without namin
   CHECK(trace.at("traceEvents").size() > 8);
 }
 
+TEST_CASE("a shape's plan says its dtype, also where --model repeats the shape") {
+  const Workplace place;
+  place.json("plan --model tinyllama-1.1b --dtype q8_0 -o plan.yaml");  // q4_0 is the default
+  const auto explained = place.json("explain plan.yaml");
+  CHECK(place.json("explain plan.yaml --model tinyllama-1.1b") == explained);
+  CHECK(place.json("explain plan.yaml --model tinyllama-1.1b --dtype q4_0") != explained);
+}
+
 TEST_CASE("explain without a profile tells shares and bytes, and no times") {
   const Workplace place;
   REQUIRE(place.run(std::string("plan -o plan.yaml --model ") + kModel).exit_code == 0);
