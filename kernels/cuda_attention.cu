@@ -96,13 +96,6 @@ void attend_chunks(const DevicePart& part, DType kv_dtype, const ChunkStates& st
 
 }  // namespace
 
-int64_t attention_scratch_bytes(int64_t tokens, int64_t heads, int64_t head_dim,
-                                int64_t max_context) {
-  const int64_t few = tokens < kMaxDecodeTokens ? tokens : kMaxDecodeTokens;
-  const int64_t chunks = div_up(max_context + few, kAttentionChunk);
-  return few * heads * chunks * (round_up(head_dim, 16) + 2) * static_cast<int64_t>(sizeof(float));
-}
-
 void attention(const AttentionLaunch& request, cudaStream_t stream) {
   const AttentionArgs& args = request.args;
   if (args.tokens == 0 || args.kv_heads.empty()) return;

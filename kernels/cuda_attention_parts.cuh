@@ -183,7 +183,7 @@ struct SingleKv {
 };
 
 /// Steps of more than kMaxDecodeTokens tokens (cuda_attention_prefill.cu).
-inline constexpr int kMaxDecodeTokens = 16;
+inline constexpr int kMaxDecodeTokens = static_cast<int>(kTileTokens);
 void attend_prefill(const DevicePart& part, DType kv_dtype, cudaStream_t stream);
 
 /// Merges the states of all chunks that a part touches, in ascending order (cuda_merge.cu).

@@ -13,9 +13,6 @@
 
 namespace tandem::cuda {
 
-/// What cuBLASLt may use to split sums over k.
-inline constexpr int64_t kBlasWorkspaceBytes = 16 << 20;
-
 /// y[t][c] = x[t] . w[c]: w is [columns x k] and x [tokens x k] of one element type, y is f32; sums
 /// are in f32. Strides are in elements.
 struct Product {

@@ -1,5 +1,4 @@
 // A CUDA unit's life: opening it, its memory, and its steps.
-#include <algorithm>
 #include <stdexcept>
 
 #include "kernels/cuda_device.cuh"
@@ -104,9 +103,7 @@ std::shared_ptr<const PlacedMatrix> CudaDevice::place(const MatrixSource& source
     // Where the device's memory is the host's, there is nothing to stream.
     if (exchanged_.unified()) home = Home::kResident;
     if (home == Home::kStreamed) copies_.reserve(options_.index);
-    const auto matrix = loader_.place(source, columns, home);
-    widest_ = std::max(widest_, columns.size());
-    return matrix;
+    return loader_.place(source, columns, home);
   });
 }
 
@@ -190,6 +187,10 @@ void CudaDevice::launch() {
     copies_.join(stream());
     queue_.launch();
   });
+}
+
+void CudaDevice::check() {
+  on_device([&] { queue_.check(); });
 }
 
 void CudaDevice::end_step() {

@@ -66,13 +66,11 @@ class CudaDevice : public Device {
 
   bool begin_step(uint64_t recording) override;
   void launch() override;
+  void check() override;
   void end_step() override;
   void forget_recordings() override;
 
  private:
-  /// Columns of one matrix product: bounds the scratch that holds the result.
-  static constexpr int64_t kProductColumns = 16384;
-
   /// An input in the forms that a stage's matrices read.
   struct Input {
     int64_t tokens = 0;
@@ -140,12 +138,11 @@ class CudaDevice : public Device {
   ExchangedMemory exchanged_;
   WeightLoader loader_;
   CopyAhead copies_;
-  DeviceLimits limits_;         ///< reserved
-  int64_t widest_ = 0;          ///< columns of the widest placed matrix
-  Buffer inputs_;               ///< an input's forms
-  Buffer products_;             ///< raw products that a second kernel finishes
-  Buffer prefill_;              ///< prefill_scratch_bytes
-  Buffer chunk_states_;         ///< attention_scratch_bytes
+  DeviceLimits limits_;  ///< reserved
+  Buffer inputs_;        ///< here and below: see CudaWorkspace
+  Buffer products_;
+  Buffer prefill_;
+  Buffer chunk_states_;
   Buffer never_;                ///< see cuda::read_all()
   std::vector<Bytes> retired_;  ///< scratch that has grown since, which recordings may hold
   Blas* blas_ = nullptr;

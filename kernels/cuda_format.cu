@@ -9,18 +9,9 @@ namespace {
 // Quants and scales lie apart: a column's quants are then whole 16-byte words, which the kernels
 // load unshifted and coalesced (blocks of 18 or 34 bytes would be neither).
 
-constexpr int64_t kAlign = 256;  // as cudaMalloc's
 constexpr int64_t kScaleBytes = 2;
 
 bool has_scales(DType dtype) { return info(dtype).block_size > 1; }
-
-int64_t quants_bytes(DType dtype, int64_t columns, int64_t k) {
-  return round_up(columns * column_bytes(dtype, k), kAlign);
-}
-
-int64_t scales_bytes(DType dtype, int64_t columns, int64_t k) {
-  return has_scales(dtype) ? round_up(columns * (k / 32) * kScaleBytes, kAlign) : 0;
-}
 
 void zero(std::byte* from, std::byte* to) { std::memset(from, 0, static_cast<size_t>(to - from)); }
 
@@ -36,15 +27,6 @@ void split_blocks(DType dtype, const std::byte* row, int64_t k, std::byte* quant
 }
 
 }  // namespace
-
-int64_t column_bytes(DType dtype, int64_t k) {
-  const int64_t scales = has_scales(dtype) ? k / 32 * kScaleBytes : 0;
-  return round_up(row_bytes(dtype, k) - scales, 16);
-}
-
-int64_t matrix_bytes(DType dtype, int64_t columns, int64_t k) {
-  return quants_bytes(dtype, columns, k) + scales_bytes(dtype, columns, k);
-}
 
 Matrix matrix_at(const std::byte* base, DType dtype, Range columns, int64_t k) {
   Matrix matrix{.dtype = dtype,

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <span>
 
+#include "kernels/cuda_workspace.h"
 #include "kernels/device.h"
 
 namespace tandem::cuda {
@@ -37,10 +38,7 @@ struct Matrix {
   const std::byte* quants = nullptr;
   const uint16_t* scales = nullptr;  ///< [columns x k / 32]; null where the dtype has none
 };
-int64_t column_bytes(DType dtype, int64_t k);
-/// Bytes of `columns` columns, quants then scales, each part rounded to 256.
-int64_t matrix_bytes(DType dtype, int64_t columns, int64_t k);
-/// The matrix whose bytes, laid out as above, begin at `base`.
+/// The matrix whose matrix_bytes() begin at `base`.
 Matrix matrix_at(const std::byte* base, DType dtype, Range columns, int64_t k);
 /// On the host: lays out columns of a source, whose rows are in file format, at `out` (matrix_bytes
 /// of it).
@@ -110,8 +108,6 @@ struct Blas;
 Blas* open_blas();
 void close_blas(Blas* blas);
 
-/// Scratch that a prefill product needs beside its result.
-int64_t prefill_scratch_bytes(int64_t tokens, int64_t k, int64_t columns);
 struct PrefillLaunch {
   Blas* blas = nullptr;
   Matrix weights;
@@ -159,8 +155,6 @@ struct AttentionLaunch {
   float* shared = nullptr;        ///< of args.out or args.state, whichever is given
   float* chunk_states = nullptr;  ///< attention_scratch_bytes
 };
-int64_t attention_scratch_bytes(int64_t tokens, int64_t heads, int64_t head_dim,
-                                int64_t max_context);
 void attention(const AttentionLaunch& launch, cudaStream_t stream);
 
 struct MergeLaunch {

@@ -186,11 +186,4 @@ bool ExchangedMemory::contains(const void* p, int64_t bytes) const {
   return offset(p) + bytes <= region(p).bytes;
 }
 
-int64_t ExchangedMemory::bytes() const {
-  int64_t sum = 0;
-  if (!unified_)
-    for (const Region& r : *regions_) sum += r.bytes;
-  return sum;
-}
-
 }  // namespace tandem::cuda

@@ -50,8 +50,6 @@ class ExchangedMemory {
   /// Whether `bytes` from p on lie in one piece of exchanged memory.
   bool contains(const void* p, int64_t bytes) const;
   bool unified() const { return unified_; }
-  /// Of the device's own copies.
-  int64_t bytes() const;
 
  private:
   struct Region {

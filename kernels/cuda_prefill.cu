@@ -19,12 +19,6 @@
 namespace tandem::cuda {
 namespace {
 
-constexpr int64_t kAlign = 256;
-// With the library's workspace scratch is at most 64 MiB.
-constexpr int64_t kInputBytes = 16 << 20;
-constexpr int64_t kTileBytes = 32 << 20;
-constexpr int64_t kFewTokens = 16;  // as linear() takes
-
 constexpr int kThreads = 256;
 constexpr int kEight = 8;  // elements of 2 bytes that a thread writes
 
@@ -165,30 +159,8 @@ Operand weights_of_product(const Matrix& weights, Range columns, std::byte* scra
   return {scratch, k};
 }
 
-/// How a product is cut so that it fits in scratch, and the bytes of the pieces. They never shrink
-/// where tokens, k or columns grow, so that what was reserved for the largest step is enough.
-struct Pieces {
-  int64_t tokens;
-  int64_t columns;  ///< that are decoded at a time
-  int64_t input_bytes;
-  int64_t tile_bytes;
-
-  Pieces(int64_t all_tokens, int64_t k, int64_t all_columns) {
-    const int64_t row = round_up(k, kEight) * 2;
-    const int64_t most_input = std::max(kInputBytes, kFewTokens * row);
-    const int64_t most_tile = std::max(kTileBytes, kColumnAlign * row);
-    tokens = std::min(all_tokens, most_input / row);
-    const int64_t most_columns = most_tile / row / kColumnAlign * kColumnAlign;
-    const int64_t count = std::max<int64_t>(1, div_up(all_columns, most_columns));
-    columns = round_up(div_up(all_columns, count), kColumnAlign);  // pieces of about one size
-    input_bytes = round_up(std::min(all_tokens * row, most_input), kAlign);
-    tile_bytes = std::min(round_up(all_columns, kColumnAlign) * row, most_tile);
-  }
-  int64_t bytes() const { return kBlasWorkspaceBytes + input_bytes + tile_bytes; }
-};
-
 /// Some tokens times all columns. False: the library cannot.
-bool multiply_tokens(const PrefillLaunch& request, const Pieces& pieces, Range tokens,
+bool multiply_tokens(const PrefillLaunch& request, const ProductPieces& pieces, Range tokens,
                      cudaStream_t stream) {
   const Matrix& weights = request.weights;
   const Range all = request.columns;
@@ -215,7 +187,8 @@ bool multiply_tokens(const PrefillLaunch& request, const Pieces& pieces, Range t
 }
 
 bool multiply_all(const PrefillLaunch& request, cudaStream_t stream) {
-  const Pieces pieces(request.tokens, request.weights.k, request.columns.size());
+  const ProductPieces pieces =
+      product_pieces(request.tokens, request.weights.k, request.columns.size());
   for (int64_t t = 0; t < request.tokens; t += pieces.tokens) {
     const Range tokens{t, std::min(t + pieces.tokens, request.tokens)};
     if (!multiply_tokens(request, pieces, tokens, stream)) return false;
@@ -226,23 +199,19 @@ bool multiply_all(const PrefillLaunch& request, cudaStream_t stream) {
 // --- without the library
 // ---------------------------------------------------------------------------
 
-int64_t few_quants_bytes(int64_t k) {
-  return round_up(kFewTokens * k, kAlign) + 2 * round_up(kFewTokens * div_up(k, 32) * 4, kAlign);
-}
-
 /// Where the quants of a few tokens lie in scratch.
 Prepared few_quants(std::byte* scratch, int64_t k) {
-  std::byte* scales = scratch + round_up(kFewTokens * k, kAlign);
-  std::byte* sums = scales + round_up(kFewTokens * div_up(k, 32) * 4, kAlign);
+  const InputBytes bytes = input_bytes(kTileTokens, k);
+  std::byte* scales = scratch + bytes.quants;
   return {.quants = reinterpret_cast<int8_t*>(scratch),
           .scales = reinterpret_cast<float*>(scales),
-          .sums = reinterpret_cast<int32_t*>(sums)};
+          .sums = reinterpret_cast<int32_t*>(scales + bytes.scales)};
 }
 
 void multiply_by_few(const PrefillLaunch& request, cudaStream_t stream) {
   const int64_t k = request.weights.k;
-  for (int64_t t = 0; t < request.tokens; t += kFewTokens) {
-    const int64_t tokens = std::min(kFewTokens, request.tokens - t);
+  for (int64_t t = 0; t < request.tokens; t += kTileTokens) {
+    const int64_t tokens = std::min(kTileTokens, request.tokens - t);
     const float* x = request.x + t * k;
     Prepared input{.x = const_cast<float*>(x)};  // only read
     if (wants_quants(request.weights.dtype)) {
@@ -260,10 +229,6 @@ void multiply_by_few(const PrefillLaunch& request, cudaStream_t stream) {
 }
 
 }  // namespace
-
-int64_t prefill_scratch_bytes(int64_t tokens, int64_t k, int64_t columns) {
-  return std::max(Pieces(tokens, k, columns).bytes(), few_quants_bytes(k));
-}
 
 void prefill(const PrefillLaunch& request, cudaStream_t stream) {
   if (request.columns.empty()) return;

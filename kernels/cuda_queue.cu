@@ -138,11 +138,16 @@ void Queue::launch() {
   TANDEM_CUDA_CHECK(cudaGraphLaunch(recorded, stream()));
 }
 
+void Queue::check() const {
+  const cudaError_t status = cudaStreamQuery(stream());
+  if (status != cudaErrorNotReady) cuda::check(status, "cudaStreamQuery during a step");
+}
+
 void Queue::finish() {
   launch();
   cudaError_t status = cudaStreamQuery(stream());
   for (; status == cudaErrorNotReady; status = cudaStreamQuery(stream())) relax(yield_);
-  check(status, "cudaStreamQuery at the end of a step");
+  cuda::check(status, "cudaStreamQuery at the end of a step");
 }
 
 void Queue::abandon() noexcept {

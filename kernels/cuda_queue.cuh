@@ -77,6 +77,8 @@ class Queue {
   bool begin(uint64_t recording);
   /// Runs the step that is being recorded; nothing otherwise.
   void launch();
+  /// Error where something that was queued has failed.
+  void check() const;
   /// Returns when all that was queued is done. Spins: to be woken costs 20 us.
   void finish();
   /// Drops a step that is being recorded.

@@ -224,7 +224,8 @@ struct CommitArgs {
 /// The largest step a device will be asked for.
 struct DeviceLimits {
   int64_t tokens = 1;
-  int64_t k = 0;  ///< longest input row of a linear
+  int64_t k = 0;        ///< longest input row of a linear
+  int64_t columns = 0;  ///< of the widest linear
   int64_t context = 0;
   int64_t heads = 0;  ///< query heads of one attention part
   int64_t head_dim = 0;
@@ -280,7 +281,7 @@ class Device {
   /// Makes scratch large enough for steps within these limits, so that no later call allocates.
   /// Calls beyond them grow it.
   virtual void reserve(const DeviceLimits& limits) = 0;
-  /// Bytes of scratch held.
+  /// Bytes of scratch held; copies of exchanged memory are not counted.
   virtual int64_t workspace_bytes() const = 0;
 
   /// Called by the driver thread before its first and after its last task of a step: pins the
@@ -291,6 +292,8 @@ class Device {
   /// of embed and argmax. A unit that enqueues runs what was queued when launch() is called.
   virtual bool begin_step(uint64_t recording = 0) = 0;
   virtual void launch() {}
+  /// Error where what was queued has failed: the flags that it was to raise stay down then.
+  virtual void check() {}
   /// Returns when all calls of the step are done. Error where the unit failed.
   virtual void end_step() = 0;
   /// Forgets all recordings: plan or buffers change.

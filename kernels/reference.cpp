@@ -65,6 +65,14 @@ std::vector<int64_t> visible_rows(const AttentionInput& in, int64_t t) {
   return visible;
 }
 
+/// Some rows of a matrix. An indexed view of Eigen's would do, but copies the indices for every
+/// row.
+Matrix gathered(const Matrix& from, const std::vector<int64_t>& rows) {
+  Matrix out(rows.size(), from.cols());
+  for (size_t i = 0; i < rows.size(); ++i) out.row(static_cast<int64_t>(i)) = from.row(rows[i]);
+  return out;
+}
+
 }  // namespace
 
 Matrix from_floats(const float* values, int64_t rows, int64_t columns) {
@@ -145,15 +153,15 @@ SoftmaxState attention(const AttentionInput& in) {
   for (int64_t t = 0; t < tokens; ++t) {
     const std::vector<int64_t> visible = visible_rows(in, t);
     if (visible.empty()) continue;
+    const Matrix keys = gathered(rows.keys, visible), values = gathered(rows.values, visible);
     for (int64_t h = 0; h < heads; ++h) {
       const int64_t kv = h / in.group * d;
-      const Eigen::VectorXd scores = in.scale * (rows.keys(visible, Eigen::seqN(kv, d)) *
-                                                 in.q.row(t).segment(h * d, d).transpose());
+      const Eigen::VectorXd scores =
+          in.scale * (keys.middleCols(kv, d) * in.q.row(t).segment(h * d, d).transpose());
       state.m(t, h) = scores.maxCoeff();
       const Eigen::VectorXd weights = (scores.array() - state.m(t, h)).exp();
       state.l(t, h) = weights.sum();
-      state.o.row(t).segment(h * d, d) =
-          weights.transpose() * rows.values(visible, Eigen::seqN(kv, d));
+      state.o.row(t).segment(h * d, d) = weights.transpose() * values.middleCols(kv, d);
     }
   }
   return state;

@@ -22,7 +22,8 @@ struct Unit {
   std::string isa;         ///< kernel set, e.g. "avx2"; a CUDA unit: its capability, "sm_90"
   std::string
       memory;  ///< "dram0": units of one memory share its bandwidth, copies of weights and capacity
-  int index = 0;  ///< of a CUDA unit: the device's number in the driver's order
+  int index = 0;             ///< of a CUDA unit: the device's number in the driver's order
+  int64_t memory_bytes = 0;  ///< of a memory that is the unit's own; 0 = it is the host's
 };
 
 /// Time of the linear kernels of one dtype for a step of `tokens` tokens, preparation of the input

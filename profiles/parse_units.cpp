@@ -69,7 +69,8 @@ void make_cuda(Unit& unit, std::string_view text, std::string_view piece) {
   if (text.empty() || error != std::errc() || end != text.data() + text.size())
     fail(piece, "expected a CUDA device's number as in cuda:0");
   if (index >= devices.size())
-    fail(piece, fmt::format("there is no CUDA device {} here, {} found", index, devices.size()));
+    fail(piece, fmt::format("there is no CUDA device {} here: {}", index,
+                            why_no_cuda_device(static_cast<int>(index))));
   const int core = unit.cores.empty() ? -1 : unit.cores.front();
   unit = cuda_unit(unit.name, static_cast<int>(index), core, devices[index]);
 }

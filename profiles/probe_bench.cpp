@@ -67,12 +67,16 @@ std::shared_ptr<const PlacedMatrix> place(UnitBench& bench, DType dtype, int64_t
   const int64_t columns =
       std::max(kColumnAlign, bytes / row_bytes(dtype, k) / kColumnAlign * kColumnAlign);
   std::shared_ptr<const PlacedMatrix> matrix;
+  // On the driver, and not recorded: a CUDA unit records no placing.
   const auto work = [&] {
+    bench.device->begin_step();
     fill_rows(dtype, k, columns, rows);
     matrix = bench.device->place({.dtype = dtype, .columns = columns, .k = k, .rows = rows},
                                  {0, columns});
+    bench.device->end_step();
+    return 0.0;
   };
-  bench.time_cold(work, 1);
+  bench.driver.start(work).get();
   return matrix;
 }
 
@@ -109,8 +113,12 @@ std::unique_ptr<UnitBench> open_bench(const Machine& machine, UnitProfile& profi
   const Unit& unit = profile.unit;
   bench->profile = &profile;
   bench->device = open_device(unit, yield);
-  bench->device->reserve(
-      {.tokens = kBenchMaxTokens, .k = kBenchK, .context = 8192, .heads = 64, .head_dim = 128});
+  bench->device->reserve({.tokens = kBenchMaxTokens,
+                          .k = kBenchK,
+                          .columns = 1 << 16,
+                          .context = 8192,
+                          .heads = 64,
+                          .head_dim = 128});
   if (unit.kind == UnitKind::kCpu) {
     bench->cache_bytes = cache_share(machine, unit);
     bench->dram = make_read_regions(unit.cores, unit.isa, dram_bytes);

@@ -97,8 +97,10 @@ Unit read_unit(const CheckedYaml& node) {
   if (kind != "cpu" && kind != "cuda")
     node.at("kind").fail(fmt::format("'{}' is neither cpu nor cuda", kind));
   unit.kind = kind == "cpu" ? UnitKind::kCpu : UnitKind::kCuda;
-  if (unit.kind == UnitKind::kCuda)
+  if (unit.kind == UnitKind::kCuda) {
     unit.index = static_cast<int>(node.at("device").integer(0, kMaxCudaDevice));
+    if (const auto bytes = node.find("memory_bytes")) unit.memory_bytes = bytes->integer(1);
+  }
   unit.cores = read_cores(node.at("cores"));
   unit.isa = node.at("isa").text();
   unit.memory = node.at("memory").text();
@@ -106,9 +108,9 @@ Unit read_unit(const CheckedYaml& node) {
 }
 
 UnitProfile read_unit_profile(const CheckedYaml& node) {
-  node.allow_keys({"name", "kind", "device", "cores", "isa", "memory", "dram_read_per_s",
-                   "cache_read_per_s", "barrier_s", "linear", "prepare", "attention", "embed",
-                   "merge", "commit", "argmax"});
+  node.allow_keys({"name", "kind", "device", "memory_bytes", "cores", "isa", "memory",
+                   "dram_read_per_s", "cache_read_per_s", "barrier_s", "linear", "prepare",
+                   "attention", "embed", "merge", "commit", "argmax"});
   UnitProfile profile;
   profile.unit = read_unit(node);
   profile.dram_read_per_s = read_figure(node.at("dram_read_per_s"));

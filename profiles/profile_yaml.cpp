@@ -34,8 +34,9 @@ std::string curve_text(const Curve& curve) {
 
 /// A unit without its figures, as the first lines of its entry.
 std::string unit_text(const Unit& unit) {
-  const std::string device =
-      unit.kind == UnitKind::kCuda ? fmt::format("    device: {}\n", unit.index) : "";
+  std::string device;
+  if (unit.kind == UnitKind::kCuda) device = fmt::format("    device: {}\n", unit.index);
+  if (unit.memory_bytes > 0) device += fmt::format("    memory_bytes: {}\n", unit.memory_bytes);
   return fmt::format("  - name: {}\n    kind: {}\n{}    cores: [{}]\n    isa: {}\n    memory: {}\n",
                      quoted(unit.name), unit.kind == UnitKind::kCpu ? "cpu" : "cuda", device,
                      fmt::join(unit.cores, ", "), quoted(unit.isa), quoted(unit.memory));

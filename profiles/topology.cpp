@@ -10,6 +10,7 @@
 #include <map>
 
 #include "kernels/device.h"
+#include "kernels/error.h"
 #include "kernels/kernel_set.h"
 #include "profiles/cgroup.h"
 #include "profiles/hwloc_topology.h"
@@ -90,6 +91,15 @@ int take_driver_core(std::vector<Unit>& units) {
 
 }  // namespace
 
+std::string why_no_cuda_device(int index) {
+  try {
+    open_cuda_device({.index = index});
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "";
+}
+
 Unit cuda_unit(const std::string& name, int index, int core, const CudaDeviceInfo& device) {
   std::string capability = device.capability;
   std::erase(capability, '.');
@@ -98,7 +108,8 @@ Unit cuda_unit(const std::string& name, int index, int core, const CudaDeviceInf
           .cores = {core},
           .isa = "sm_" + capability,
           .memory = device.unified ? "dram0" : fmt::format("gpu{}", index),
-          .index = index};
+          .index = index,
+          .memory_bytes = device.unified ? 0 : device.memory_bytes};
 }
 
 Machine detect_machine() {

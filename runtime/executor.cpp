@@ -44,6 +44,9 @@ bool cores_are_shared(const std::vector<Unit>& units) {
 
 }  // namespace
 
+/// Spins of a wait between looks at the device: some tens of microseconds.
+constexpr int kCheckEvery = 1000;
+
 struct Executor::State {
   const Model& model;
   Plan plan;
@@ -169,13 +172,17 @@ struct Executor::State {
                                     [&](const Program& p) { return same_shape(p, plan, step); });
     program = static_cast<size_t>(found - programs.begin());
     if (found != programs.end()) return;
-    programs.push_back(make_program(model.spec, plan, step, buffers, enqueues, ++recordings));
-    const auto tasks = std::ssize(current().graph.tasks);
-    if (std::ssize(flags) >= current().num_flags && std::ssize(stamps) >= 2 * tasks) return;
+    Program made = make_program(model.spec, plan, step, buffers, enqueues, ++recordings);
+    make_room(made.num_flags, 2 * std::ssize(made.graph.tasks));
+    programs.push_back(std::move(made));
+  }
+
+  void make_room(ptrdiff_t num_flags, ptrdiff_t num_stamps) {
+    if (std::ssize(flags) >= num_flags && std::ssize(stamps) >= num_stamps) return;
     // What was recorded names the old ones.
     for (const auto& device : devices) device->forget_recordings();
-    flags = exchanged->take<Flag>(std::max(std::ssize(flags), ptrdiff_t{current().num_flags}));
-    stamps = exchanged->take<int64_t>(std::max(std::ssize(stamps), 2 * tasks));
+    flags = exchanged->take<Flag>(std::max(std::ssize(flags), num_flags));
+    stamps = exchanged->take<int64_t>(std::max(std::ssize(stamps), num_stamps));
   }
 
   const Timeline& run(const Step& s, std::span<const int32_t> token_ids, const Sampler& chosen_by) {
@@ -263,7 +270,11 @@ struct Executor::State {
   /// What the driver of a unit that enqueues does at once, on its core.
   void perform_beside(Device& device, int id) {
     for (const int flag : current().waits[static_cast<size_t>(id)])
-      while (!flags[static_cast<size_t>(flag)].take()) relax(yield);
+      for (int spins = 1; !flags[static_cast<size_t>(flag)].take(); ++spins) {
+        // The flag may be the unit's own stream's to raise, which a lost device never does.
+        if (spins % kCheckEvery == 0) device.check();
+        relax(yield);
+      }
     if (failed.load(std::memory_order_relaxed)) return;
     const Task& task = current().graph.tasks[static_cast<size_t>(id)];
     int64_t* stamp = &stamps[2 * static_cast<size_t>(id)];
@@ -366,7 +377,14 @@ std::vector<MemoryUse> Executor::memory() const {
       for (const PlacedKv& home : layer) uses[unit].kv += kv_bytes(home.view);
     uses[unit].workspace = s.devices[unit]->workspace_bytes();
   }
-  uses.front().workspace += s.buffers.bytes;
+  add_step_buffers(s.buffers.bytes, s.enqueues, uses);
+  // The driver of a unit that enqueues reads the table where the source has it.
+  const auto embedding = static_cast<size_t>(s.plan.embedding);
+  if (s.enqueues >> embedding & 1) {
+    const int64_t table = table_bytes(s.model.spec);
+    uses[embedding].weights -= table;
+    uses[embedding].host += table;
+  }
   return uses;
 }
 

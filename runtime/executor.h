@@ -30,11 +30,14 @@ struct ExecutorOptions {
 /// vocab_size]; returns row indices to commit, ascending.
 using Sampler = std::function<std::vector<int32_t>(std::span<const float> logits, int64_t rows)>;
 
-/// Where a unit's bytes went.
+/// Where a unit's bytes went: those of its own memory, which is the host's where it is a CPU unit.
 struct MemoryUse {
   int64_t weights = 0;
   int64_t kv = 0;
   int64_t workspace = 0;
+  int64_t host = 0;  ///< that a CUDA unit holds in the host's memory
+
+  int64_t own() const { return weights + kv + workspace; }
 };
 
 class Executor {

@@ -16,14 +16,20 @@ namespace tandem {
 std::vector<MemoryUse> memory_needs(const ModelSpec& spec, const Plan& plan,
                                     const std::vector<Unit>& units, const ExecutorOptions& options);
 
+/// Adds the buffers of a step, `bytes` of the host's memory, to the first unit, and a copy of them
+/// to every unit whose bit of `cuda` is set.
+void add_step_buffers(int64_t bytes, uint64_t cuda, std::vector<MemoryUse>& uses);
+
 /// What an executor must be made for to run the planned steps.
 ExecutorOptions options_for(const Workload& workload);
 
 /// The largest step that each device will be asked for.
 DeviceLimits device_limits(const ModelSpec& spec, const ExecutorOptions& options);
 
-/// Bytes of the table that embedding rows are read from: none where they are read from the packed
-/// output head.
+/// Bytes of the table of embedding rows as the file stores it.
+int64_t table_bytes(const ModelSpec& spec);
+/// The same, or none where rows are read from the packed output head. They lie in the host's memory
+/// whatever the unit.
 int64_t embedding_bytes(const ModelSpec& spec, const Plan& plan, const std::vector<Unit>& units,
                         bool resident_all);
 

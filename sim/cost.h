@@ -50,8 +50,9 @@ class CostModel {
   int num_memories() const;
   /// Dtypes of the model that the profile has no curve for.
   std::vector<DType> unmeasured() const { return unmeasured_; }
-  /// Whether the weights, keys and values that the units of its memory read in a decode step of the
-  /// plan's workload stay in the last-level cache.
+  /// Whether the weights, keys and values that the CPU units of its memory read in a decode step of
+  /// the plan's workload stay in the last-level cache. Never of a CUDA unit, which does not read
+  /// through that cache.
   bool cache_resident(int unit) const { return units_[static_cast<size_t>(unit)].resident; }
 
  private:
@@ -76,6 +77,9 @@ class CostModel {
     double compute_slowdown = 1;
   };
 
+  static bool reads_through_cache(const UnitCost& unit) {
+    return unit.profile->unit.kind == UnitKind::kCpu;
+  }
   void find_units(const MachineProfile& machine, const Plan& plan);
   uint64_t find_residents(const MachineProfile& machine, const ModelSpec& model,
                           const Plan& plan) const;

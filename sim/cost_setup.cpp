@@ -33,7 +33,8 @@ CostModel::CostModel(const ModelSpec& model, const MachineProfile& machine, cons
     : hidden_size_(model.hidden_size), head_dim_(model.head_dim), group_(model.group()) {
   find_units(machine, plan);
   const uint64_t staying = residents ? *residents : find_residents(machine, model, plan);
-  for (UnitCost& unit : units_) unit.resident = staying >> unit.memory & 1;
+  for (UnitCost& unit : units_)
+    unit.resident = reads_through_cache(unit) && (staying >> unit.memory & 1);
   find_links(machine, plan);
   find_contention(machine, plan);
   for (UnitCost& unit : units_) {
@@ -72,7 +73,8 @@ uint64_t CostModel::find_residents(const MachineProfile& machine, const ModelSpe
   const std::vector<double> bytes_of_unit = decode_bytes(model, plan);
   std::vector<double> bytes_of_memory(units_.size());
   for (size_t unit = 0; unit < units_.size(); ++unit)
-    bytes_of_memory[static_cast<size_t>(units_[unit].memory)] += bytes_of_unit[unit];
+    if (reads_through_cache(units_[unit]))
+      bytes_of_memory[static_cast<size_t>(units_[unit].memory)] += bytes_of_unit[unit];
   uint64_t residents = 0;
   for (int memory = 0; memory < num_memories(); ++memory)
     if (bytes_of_memory[static_cast<size_t>(memory)] < resident_limit_bytes(machine))

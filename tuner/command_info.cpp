@@ -113,7 +113,7 @@ std::string cuda_text(const std::vector<CudaDeviceInfo>& devices) {
         format_bytes(static_cast<double>(device.memory_bytes)), device.capability,
         device.unified ? "shares the host's memory" : "exchanges through pinned host memory",
         device.stream_memory_ops ? "waits in the stream" : "the host waits for it");
-  return text.empty() ? "none (no device here, or a build without CUDA)" : text;
+  return text.empty() ? "none: " + why_no_cuda_device(0) : text;
 }
 
 void print_info(const Info& info) {

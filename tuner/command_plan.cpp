@@ -10,6 +10,7 @@
 #include "kernels/error.h"
 #include "tuner/cli.h"
 #include "tuner/commands.h"
+#include "tuner/memory_limits.h"
 #include "tuner/plan_yaml.h"
 #include "tuner/search.h"
 
@@ -65,7 +66,7 @@ Workload workload(const Args& args, const ModelSpec& model) {
 SearchOptions search_options(const Args& args, const MachineProfile& machine) {
   SearchOptions options;
   options.kv_dtype = parse_kv_dtype(args.kv);
-  options.budget_bytes = parse_budgets(args.budgets, machine);
+  options.budget_bytes = device_budgets(machine, parse_budgets(args.budgets, machine));
   options.units = split_list(args.units);
   for (const std::string& unit : options.units) {
     check_unit(machine, unit, "--units");
@@ -109,6 +110,7 @@ Json report_json(const Report& report) {
     memory[plan.units[i]] = {{"weights", report.memory[i].weights},
                              {"kv", report.memory[i].kv},
                              {"workspace", report.memory[i].workspace},
+                             {"host", report.memory[i].host},
                              {"budget", budget_of(report, plan.units[i])}};
   return {{"file", report.path},
           {"model", plan.model_name},
@@ -136,12 +138,12 @@ void print_candidates(const Report& report) {
 
 void print_memory(const Report& report) {
   const auto text = [](int64_t bytes) { return format_bytes(static_cast<double>(bytes)); };
-  Table table({"memory", "weights", "KV", "workspace", "together", "budget"});
+  Table table({"memory", "weights", "KV", "workspace", "together", "budget", "on the host"});
   for (size_t i = 0; i < report.memory.size(); ++i) {
     const MemoryUse& use = report.memory[i];
     const std::string& unit = report.result.plan.units[i];
-    table.add({unit, text(use.weights), text(use.kv), text(use.workspace),
-               text(use.weights + use.kv + use.workspace), text(budget_of(report, unit))});
+    table.add({unit, text(use.weights), text(use.kv), text(use.workspace), text(use.own()),
+               text(budget_of(report, unit)), use.host > 0 ? text(use.host) : ""});
   }
   fmt::print("{}", table.text());
 }
@@ -220,8 +222,8 @@ void add_plan_command(CLI::App& app, int& /*exit_code*/) {
   add_workload_options(*command, *args);
   command
       ->add_option("--budget", args->budgets,
-                   "memory a unit may use, e.g. cpu0=2GiB,cpu1=512MiB (default: the machine's); "
-                   "repeatable")
+                   "memory a unit may use, e.g. cpu0=2GiB,gpu0=6GiB (default: the machine's, or "
+                   "the GPU's); repeatable")
       ->allow_extra_args(false);
   command->add_option("--units", args->units, "units to use, e.g. cpu0,cpu1 (default: all)");
   command->add_option("-o,--output", args->output, "plan to write")->capture_default_str();

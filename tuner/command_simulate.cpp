@@ -10,6 +10,7 @@
 #include "sim/simulate.h"
 #include "tuner/cli.h"
 #include "tuner/commands.h"
+#include "tuner/memory_limits.h"
 #include "tuner/plan_yaml.h"
 #include "tuner/search.h"
 
@@ -47,6 +48,7 @@ Step parse_step(const Args& args, int64_t default_context) {
 
 Plan search_plan(const ModelSpec& model, const MachineProfile& machine, const Step& step) {
   SearchOptions options;
+  options.budget_bytes = device_budgets(machine, {});
   options.workload.context = step.context;
   options.workload.tokens = step.tokens;
   return search(model, machine, options).plan;

@@ -3,16 +3,17 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
+
 #include "runtime/memory_needs.h"
 #include "sim/simulate.h"
 #include "tuner/format.h"
 #include "tuner/layer_search.h"
+#include "tuner/memory_limits.h"
 #include "tuner/search_space.h"
 
 namespace tandem {
 namespace {
-
-int64_t total(const MemoryUse& memory) { return memory.weights + memory.kv + memory.workspace; }
 
 std::string bytes_text(int64_t bytes) { return format_bytes(static_cast<double>(bytes)); }
 
@@ -74,34 +75,36 @@ std::vector<MemoryUse> Scorer::memory(const Plan& plan) const {
 }
 
 int64_t Scorer::embedding_bytes(const Plan& plan) const {
-  return tandem::embedding_bytes(model_, plan, units_named(machine_, plan.units), false);
+  const std::vector<Unit> units = units_named(machine_, plan.units);
+  if (units[static_cast<size_t>(plan.embedding)].kind == UnitKind::kCuda) return 0;
+  return tandem::embedding_bytes(model_, plan, units, false);
 }
 
 bool Scorer::fits(const Plan& plan) const {
   const std::vector<MemoryUse> memory = this->memory(plan);
-  int64_t together = 0;
   for (size_t unit = 0; unit < memory.size(); ++unit) {
     const auto budget = options_.budget_bytes.find(plan.units[unit]);
-    if (budget != options_.budget_bytes.end() && total(memory[unit]) > budget->second) return false;
-    together += total(memory[unit]);
+    if (budget != options_.budget_bytes.end() && memory[unit].own() > budget->second) return false;
   }
-  return together <= machine_.machine.memory_bytes;
+  const auto totals = memory_totals(machine_.machine, units_named(machine_, plan.units), memory);
+  return std::all_of(totals.begin(), totals.end(),
+                     [](const MemoryTotal& total) { return total.needed() <= total.present; });
 }
 
 std::string Scorer::memory_table(const Plan& plan) const {
   const std::vector<MemoryUse> memory = this->memory(plan);
   std::vector<std::string> rows;
-  int64_t together = 0;
   for (size_t unit = 0; unit < memory.size(); ++unit) {
-    together += total(memory[unit]);
     const auto budget = options_.budget_bytes.find(plan.units[unit]);
     rows.push_back(
-        fmt::format("{} needs {} of {}", plan.units[unit], bytes_text(total(memory[unit])),
+        fmt::format("{} needs {} of {}", plan.units[unit], bytes_text(memory[unit].own()),
                     bytes_text(budget == options_.budget_bytes.end() ? machine_.machine.memory_bytes
                                                                      : budget->second)));
   }
-  return fmt::format("{}, together {} of {}", fmt::join(rows, ", "), bytes_text(together),
-                     bytes_text(machine_.machine.memory_bytes));
+  const MemoryTotal host =
+      memory_totals(machine_.machine, units_named(machine_, plan.units), memory).front();
+  return fmt::format("{}, together {} of {}", fmt::join(rows, ", "), bytes_text(host.needed()),
+                     bytes_text(host.present));
 }
 
 Prediction Scorer::predict(const Plan& plan, double lower_bound_s) const {

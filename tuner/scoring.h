@@ -26,11 +26,12 @@ class Scorer {
 
   /// The plan with its header (model, machine, workload) filled in.
   ScoredPlan score(const std::string& name, Plan plan) const;
-  /// Every unit keeps its budget and all of them together the machine's memory.
+  /// Every unit keeps its budget, and all of them together the memories they lie in.
   bool fits(const Plan& plan) const;
   /// What every unit of the plan holds.
   std::vector<MemoryUse> memory(const Plan& plan) const;
-  /// Of the unit with the embedding, the bytes of its table (see runtime/memory_needs.h).
+  /// Of the unit with the embedding, the bytes of its table in the unit's own memory (see
+  /// runtime/memory_needs.h).
   int64_t embedding_bytes(const Plan& plan) const;
   /// "cpu0 needs 2.1 GiB of 2.0 GiB, ...": need and budget of every unit.
   std::string memory_table(const Plan& plan) const;

@@ -11,6 +11,7 @@
 #include "profiles/profile_yaml.h"
 #include "profiles/topology.h"
 #include "runtime/memory_needs.h"
+#include "tuner/memory_limits.h"
 #include "tuner/plan_units.h"
 #include "tuner/plan_yaml.h"
 #include "tuner/search.h"
@@ -100,7 +101,10 @@ Plan plan_without_file(const Session& session, const SessionArgs& args, const Wo
     plan.workload = workload;
     return plan;
   }
-  SearchOptions options{.workload = workload, .kv_dtype = {}, .budget_bytes = {}, .units = {}};
+  SearchOptions options{.workload = workload,
+                        .kv_dtype = {},
+                        .budget_bytes = device_budgets(session.machine, {}),
+                        .units = {}};
   options.kv_dtype = args.kv.empty() ? DType::kF16 : parse_kv_dtype(args.kv);
   return search(session.model->spec, session.machine, options).plan;
 }
@@ -113,22 +117,17 @@ void open_profile(Session& session, const SessionArgs& args) {
 }
 
 void check_memory(const Session& session, const ExecutorOptions& options) {
-  MemoryUse all;
-  for (const MemoryUse& use :
-       memory_needs(session.model->spec, session.plan, session.units, options)) {
-    all.weights += use.weights;
-    all.kv += use.kv;
-    all.workspace += use.workspace;
-  }
-  const int64_t needed = all.weights + all.kv + all.workspace;
-  const int64_t present = session.machine.machine.memory_bytes;
-  if (needed <= present) return;
+  const ModelSpec& spec = session.model->spec;
   const auto text = [](int64_t bytes) { return format_bytes(static_cast<double>(bytes)); };
-  throw Error(
-      fmt::format("{}: needs {} (weights {}, KV cache of {} positions {}, workspaces {}), "
-                  "this machine has {}",
-                  session.model->spec.name, text(needed), text(all.weights), options.max_context,
-                  text(all.kv), text(all.workspace), text(present)));
+  for (const MemoryTotal& total :
+       memory_totals(session.machine.machine, session.units,
+                     memory_needs(spec, session.plan, session.units, options)))
+    if (total.needed() > total.present)
+      throw Error(fmt::format(
+          "{}: needs {} (weights {}, KV cache of {} positions {}, workspaces {}), {} has {}",
+          spec.name, text(total.needed()), text(total.use.weights), options.max_context,
+          text(total.use.kv), text(total.use.workspace + total.use.host), total.name,
+          text(total.present)));
 }
 
 }  // namespace

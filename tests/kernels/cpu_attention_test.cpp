@@ -10,40 +10,21 @@ using reference::Matrix;
 
 namespace {
 
-struct Shape {
-  int64_t tokens = 1;
-  int64_t past = 0;
-  int64_t head_dim = 64;
-  int64_t kv_heads = 2;
-  int64_t group = 3;
-};
+using Shape = AttentionShape;
 
-/// A step's queries, keys and values, all of which f16 holds exactly.
-struct Problem {
-  explicit Problem(const Shape& shape, std::vector<int32_t> tree = {})
-      : s(shape),
-        parents(std::move(tree)),
-        q(random_floats(s.tokens * q_stride(), 1)),
-        cached_keys(random_halves(s.past, s.kv_heads * s.head_dim, 2)),
-        cached_values(random_halves(s.past, s.kv_heads * s.head_dim, 3)),
-        new_keys(random_halves(s.tokens, s.kv_heads * s.head_dim, 4)),
-        new_values(random_halves(s.tokens, s.kv_heads * s.head_dim, 5)) {}
+struct Problem : AttentionProblem {
+  using AttentionProblem::AttentionProblem;
+  explicit Problem(AttentionProblem problem) : AttentionProblem(std::move(problem)) {}
 
-  int64_t q_stride() const { return s.kv_heads * s.group * s.head_dim; }
-  int64_t state_stride() const { return s.kv_heads * s.group * (s.head_dim + 2); }
-  const int32_t* tree() const { return parents.empty() ? nullptr : parents.data(); }
-  float scale() const { return 1 / std::sqrt(static_cast<float>(s.head_dim)); }
-
-  /// A cache of `positions` (from a multiple of the chunk), filled as far as there are any.
+  /// A cache of `positions`, filled as far as there are any.
   TestKv cache(Device& device, DType dtype, Range positions) const {
     TestKv kv(device, dtype, {0, s.kv_heads}, positions, s.head_dim);
-    for (int64_t p = positions.begin; p < std::min(positions.end, s.past); ++p)
-      kv.put(p - positions.begin, cached_keys, cached_values, p);
+    fill_cache(kv, positions);
     return kv;
   }
   TestKv step(Device& device, DType dtype) const {
-    TestKv kv(device, dtype, {0, s.kv_heads}, {0, round_up(s.tokens, 16) + 16}, s.head_dim);
-    for (int64_t t = 0; t < s.tokens; ++t) kv.put(s.past % 16 + t, new_keys, new_values, t);
+    TestKv kv(device, dtype, {0, s.kv_heads}, step_positions(), s.head_dim);
+    fill_step(kv);
     return kv;
   }
 
@@ -73,44 +54,6 @@ struct Problem {
     device.attention(part);
     return out;
   }
-
-  Matrix exact() const {
-    return reference::attention_output(
-        reference::attention({.q = reference::from_floats(q.data(), s.tokens, q_stride()),
-                              .cached_keys = cached_keys,
-                              .cached_values = cached_values,
-                              .new_keys = new_keys,
-                              .new_values = new_values,
-                              .context = {0, s.past},
-                              .parents = tree(),
-                              .head_dim = s.head_dim,
-                              .group = s.group,
-                              .scale = scale()}));
-  }
-
-  /// Token t alone, after the context and its ancestors have been decoded into the cache.
-  Problem alone(int64_t t) const {
-    std::vector<int64_t> path;
-    for (int64_t a = t; a >= 0; a = tree() ? parents[static_cast<size_t>(a)] : a - 1)
-      path.insert(path.begin(), a);
-    const auto depth = static_cast<int64_t>(path.size()) - 1;
-    Problem one({1, s.past + depth, s.head_dim, s.kv_heads, s.group});
-    std::copy_n(&q[static_cast<size_t>(t * q_stride())], q_stride(), one.q.begin());
-    one.cached_keys.topRows(s.past) = cached_keys;
-    one.cached_values.topRows(s.past) = cached_values;
-    for (int64_t i = 0; i < depth; ++i) {
-      one.cached_keys.row(s.past + i) = new_keys.row(path[static_cast<size_t>(i)]);
-      one.cached_values.row(s.past + i) = new_values.row(path[static_cast<size_t>(i)]);
-    }
-    one.new_keys.row(0) = new_keys.row(t);
-    one.new_values.row(0) = new_values.row(t);
-    return one;
-  }
-
-  Shape s;
-  std::vector<int32_t> parents;
-  std::vector<float> q;
-  Matrix cached_keys, cached_values, new_keys, new_values;
 };
 
 /// Tokens whose result in the step differs from the one they have when decoded one after another.
@@ -118,7 +61,7 @@ int64_t unlike_sequential(const Problem& problem, const TestUnit& unit) {
   const std::vector<float> together = problem.whole(*unit, DType::kF16);
   int64_t wrong = 0;
   for (int64_t t = 0; t < problem.s.tokens; ++t) {
-    const std::vector<float> alone = problem.alone(t).whole(*unit, DType::kF16);
+    const std::vector<float> alone = Problem(problem.alone(t)).whole(*unit, DType::kF16);
     wrong += !std::equal(alone.begin(), alone.end(), together.begin() + t * problem.q_stride());
   }
   return wrong;

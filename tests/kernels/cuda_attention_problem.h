@@ -1,10 +1,11 @@
-// An attention step for tests of the CUDA unit's kernels: its keys and values in device memory,
-// what a part of it gives, and what it should.
+// An attention step for tests of the CUDA unit's kernels: its keys and values in device memory, and
+// what a part of it gives.
 #pragma once
 
 #include <algorithm>
 #include <optional>
 
+#include "attention_problem.h"
 #include "cuda_test_data.h"
 
 namespace tandem {
@@ -34,13 +35,7 @@ class DeviceKv {
   /// Stores row `row` of all heads from row `from` of [rows x kv_heads * head_dim] matrices.
   void put(int64_t row, const reference::Matrix& keys, const reference::Matrix& values,
            int64_t from) {
-    const KvView host = host_view();
-    const int64_t d = view_.head_dim;
-    for (int64_t head = view_.kv_heads.begin; head < view_.kv_heads.end; ++head)
-      for (int64_t i = 0; i < view_.value_stride(); ++i) {
-        if (i < d) set(host.key(head, row) + 16 * i * element(), keys(from, head * d + i));
-        set(host.value(head, row) + i * element(), i < d ? values(from, head * d + i) : 0);
-      }
+    put_row(host_view(), row, keys, values, from);
   }
   void upload() {
     overwrite(device_keys_, keys_);
@@ -50,52 +45,20 @@ class DeviceKv {
     keys_ = device_keys_.read();
     values_ = device_values_.read();
   }
-  double key(int64_t head, int64_t row, int64_t d) {
-    return get(host_view().key(head, row) + 16 * d * element());
-  }
-  double value(int64_t head, int64_t row, int64_t d) {
-    return get(host_view().value(head, row) + d * element());
-  }
+  double key(int64_t head, int64_t row, int64_t d) { return key_at(host_view(), head, row, d); }
+  double value(int64_t head, int64_t row, int64_t d) { return value_at(host_view(), head, row, d); }
 
  private:
-  int64_t element() const { return info(view_.dtype).block_bytes; }
   KvView host_view() {
     KvView host = view_;
     host.k = keys_.data();
     host.v = values_.data();
     return host;
   }
-  double get(const std::byte* p) const {
-    return reference::dequantize_row(view_.dtype, p, 1)(0, 0);
-  }
-  void set(std::byte* p, double x) const {
-    const auto single = static_cast<float>(x);
-    const uint16_t half = f32_to_f16(single);
-    if (view_.dtype == DType::kF32) {
-      std::memcpy(p, &single, sizeof single);
-    } else {
-      std::memcpy(p, &half, sizeof half);
-    }
-  }
 
   KvView view_;
   std::vector<std::byte> keys_, values_;
   DeviceArray<std::byte> device_keys_, device_values_;
-};
-
-/// Normal values that f16 holds exactly: what a cache gives back is what was put.
-inline reference::Matrix halves(int64_t rows, int64_t columns, uint64_t seed) {
-  std::vector<float> values = random_floats(rows * columns, seed);
-  for (float& value : values) value = f16_to_f32(f32_to_f16(value));
-  return reference::from_floats(values.data(), rows, columns);
-}
-
-struct AttentionShape {
-  int64_t tokens = 1;
-  int64_t past = 0;
-  int64_t head_dim = 64;
-  int64_t kv_heads = 2;
-  int64_t group = 3;
 };
 
 /// What of a problem is attended; all of it, unless said otherwise.
@@ -109,33 +72,20 @@ struct AttentionShare {
   int64_t max_context = -1;  ///< -1: past
 };
 
-/// A step's queries, keys and values, all of which f16 holds exactly.
-struct AttentionProblem {
-  explicit AttentionProblem(const AttentionShape& shape, std::vector<int32_t> tree = {})
-      : s(shape),
-        parents(std::move(tree)),
-        q(random_floats(s.tokens * q_stride(), 1)),
-        cached_keys(halves(s.past, s.kv_heads * s.head_dim, 2)),
-        cached_values(halves(s.past, s.kv_heads * s.head_dim, 3)),
-        new_keys(halves(s.tokens, s.kv_heads * s.head_dim, 4)),
-        new_values(halves(s.tokens, s.kv_heads * s.head_dim, 5)) {}
-
-  int64_t q_stride() const { return s.kv_heads * s.group * s.head_dim; }
-  int64_t state_stride() const { return s.kv_heads * s.group * (s.head_dim + 2); }
-  const int32_t* tree() const { return parents.empty() ? nullptr : parents.data(); }
-  float scale() const { return 1 / std::sqrt(static_cast<float>(s.head_dim)); }
+struct CudaAttentionProblem : AttentionProblem {
+  using AttentionProblem::AttentionProblem;
+  explicit CudaAttentionProblem(AttentionProblem problem) : AttentionProblem(std::move(problem)) {}
 
   /// A cache of `positions` (from a multiple of the chunk), filled as far as there are any.
   DeviceKv cache(DType dtype, Range positions, Range kv_heads) const {
     DeviceKv kv(dtype, kv_heads, positions, s.head_dim);
-    for (int64_t p = positions.begin; p < std::min(positions.end, s.past); ++p)
-      kv.put(p - positions.begin, cached_keys, cached_values, p);
+    fill_cache(kv, positions);
     kv.upload();
     return kv;
   }
   DeviceKv step(DType dtype) const {
-    DeviceKv kv(dtype, {0, s.kv_heads}, {0, round_up(s.tokens, 16) + 16}, s.head_dim);
-    for (int64_t t = 0; t < s.tokens; ++t) kv.put(s.past % 16 + t, new_keys, new_values, t);
+    DeviceKv kv(dtype, {0, s.kv_heads}, step_positions(), s.head_dim);
+    fill_step(kv);
     kv.upload();
     return kv;
   }
@@ -181,44 +131,6 @@ struct AttentionProblem {
     return DeviceArray<float>(std::vector<float>(static_cast<size_t>(bytes) / sizeof(float),
                                                  std::numeric_limits<float>::quiet_NaN()));
   }
-
-  reference::Matrix exact() const {
-    return reference::attention_output(
-        reference::attention({.q = reference::from_floats(q.data(), s.tokens, q_stride()),
-                              .cached_keys = cached_keys,
-                              .cached_values = cached_values,
-                              .new_keys = new_keys,
-                              .new_values = new_values,
-                              .context = {0, s.past},
-                              .parents = tree(),
-                              .head_dim = s.head_dim,
-                              .group = s.group,
-                              .scale = scale()}));
-  }
-
-  /// Token t alone, after the context and its ancestors have been decoded into the cache.
-  AttentionProblem alone(int64_t t) const {
-    std::vector<int64_t> path;
-    for (int64_t a = t; a >= 0; a = tree() ? parents[static_cast<size_t>(a)] : a - 1)
-      path.insert(path.begin(), a);
-    const auto depth = static_cast<int64_t>(path.size()) - 1;
-    AttentionProblem one({1, s.past + depth, s.head_dim, s.kv_heads, s.group});
-    std::copy_n(&q[static_cast<size_t>(t * q_stride())], q_stride(), one.q.begin());
-    one.cached_keys.topRows(s.past) = cached_keys;
-    one.cached_values.topRows(s.past) = cached_values;
-    for (int64_t i = 0; i < depth; ++i) {
-      one.cached_keys.row(s.past + i) = new_keys.row(path[static_cast<size_t>(i)]);
-      one.cached_values.row(s.past + i) = new_values.row(path[static_cast<size_t>(i)]);
-    }
-    one.new_keys.row(0) = new_keys.row(t);
-    one.new_values.row(0) = new_values.row(t);
-    return one;
-  }
-
-  AttentionShape s;
-  std::vector<int32_t> parents;
-  std::vector<float> q;
-  reference::Matrix cached_keys, cached_values, new_keys, new_values;
 };
 
 }  // namespace tandem

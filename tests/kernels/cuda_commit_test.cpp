@@ -6,7 +6,7 @@
 
 using namespace tandem;
 using reference::Matrix;
-using Problem = AttentionProblem;
+using Problem = CudaAttentionProblem;
 
 TEST_CASE("a CUDA unit appends rows until the first negative one, other homes' are skipped") {
   for (const DType dtype : {DType::kF16, DType::kF32}) {

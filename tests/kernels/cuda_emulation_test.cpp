@@ -1,17 +1,11 @@
 // The emulated CUDA runtime: how a kernel's threads run, and what is found wrong with them. Kernels
 // of tandem are tested on it, and on GPUs, by the other files.
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <array>
 #include <cmath>
-#include <csignal>
-#include <functional>
 #include <string>
 #include <thread>
 
-#include "cuda_emulation_bench.h"
-#include "emulation/sanitizers.h"
+#include "cuda_emulation_death.h"
 
 using namespace tandem;
 
@@ -21,49 +15,8 @@ using cuda::launch;
 
 constexpr unsigned kAllLanes = 0xffffffff;
 
-/// Runs `body` in a process of its own; what that wrote to stderr, if it died.
-std::string death_of(const std::function<void()>& body) {
-  int ends[2];
-  REQUIRE(pipe(ends) == 0);
-  const pid_t child = fork();
-  if (child == 0) {
-    signal(SIGABRT, SIG_DFL);  // doctest has handlers that print
-    signal(SIGSEGV, SIG_DFL);
-    dup2(ends[1], STDERR_FILENO);
-    close(ends[0]);
-    body();
-    _exit(0);
-  }
-  close(ends[1]);
-  std::string text;
-  std::array<char, 4096> buffer;
-  for (ssize_t got; (got = read(ends[0], buffer.data(), buffer.size())) > 0;)
-    text.append(buffer.data(), static_cast<size_t>(got));
-  close(ends[0]);
-  int status = 0;
-  REQUIRE(waitpid(child, &status, 0) == child);
-  return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? "" : "died: " + text;
-}
-
-/// What a kernel's run on one small block writes to stderr before it dies.
-template <class... Parameters>
-std::string death_of_kernel(int threads, void (*kernel)(Parameters...), Parameters... arguments) {
-  return death_of([&] {
-    Bench<float> bench(1);
-    launch({.grid = {}, .block = dim3(static_cast<unsigned>(threads)), .stream = bench.stream},
-           kernel, arguments...);
-    cudaStreamSynchronize(bench.stream);
-  });
-}
-
 /// "file:line: " of a line of this file.
 std::string line_of(int line) { return std::string(__FILE__) + ":" + std::to_string(line) + ": "; }
-
-/// tsan starts no threads in a process forked from one that has several.
-bool can_fork() {
-  if (cuda_emulation::kTsan) MESSAGE("under tsan nothing is tested that ends a process");
-  return !cuda_emulation::kTsan;
-}
 
 // --- threads, warps, blocks ---------------------------------------------------------------------
 

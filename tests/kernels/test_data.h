@@ -112,24 +112,35 @@ inline TestMatrix make_matrix(DType dtype, int64_t columns, int64_t k, uint64_t 
   return matrix;
 }
 
-/// Passes where every |actual - exact| <= tolerance (a matrix of the same shape); names the worst.
-inline void check_near(const reference::Matrix& actual, const reference::Matrix& exact,
-                       const reference::Matrix& tolerance) {
-  double worst = 0;
+/// The largest |actual - exact| / tolerance (a matrix of the same shape), infinite where a value is
+/// NaN, and where it is.
+struct WorstElement {
+  double ratio = 0;
   std::string message;
+};
+inline WorstElement worst_element(const reference::Matrix& actual, const reference::Matrix& exact,
+                                  const reference::Matrix& tolerance) {
+  WorstElement worst;
   for (int64_t t = 0; t < exact.rows(); ++t) {
     for (int64_t c = 0; c < exact.cols(); ++c) {
       const double error = std::abs(actual(t, c) - exact(t, c));
       const bool equal = actual(t, c) == exact(t, c);  // infinities too
       const double ratio = equal ? 0 : error / tolerance(t, c);
-      if (ratio <= worst) continue;
-      worst = std::isnan(ratio) ? std::numeric_limits<double>::infinity() : ratio;
-      message = fmt::format("worst element [{}, {}]: {} instead of {}, tolerance {}", t, c,
-                            actual(t, c), exact(t, c), tolerance(t, c));
+      if (ratio <= worst.ratio) continue;
+      worst.ratio = std::isnan(ratio) ? std::numeric_limits<double>::infinity() : ratio;
+      worst.message = fmt::format("worst element [{}, {}]: {} instead of {}, tolerance {}", t, c,
+                                  actual(t, c), exact(t, c), tolerance(t, c));
     }
   }
-  INFO(message);
-  CHECK(worst <= 1);
+  return worst;
+}
+
+/// Passes where every |actual - exact| <= tolerance; names the worst.
+inline void check_near(const reference::Matrix& actual, const reference::Matrix& exact,
+                       const reference::Matrix& tolerance) {
+  const WorstElement worst = worst_element(actual, exact, tolerance);
+  INFO(worst.message);
+  CHECK(worst.ratio <= 1);
 }
 
 /// The same with one tolerance for all elements: `relative` times the largest exact magnitude.

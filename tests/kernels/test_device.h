@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "attention_problem.h"
 #include "test_data.h"
 
 namespace tandem {
@@ -54,7 +55,7 @@ inline double linear_tolerance(const KernelSet& set, DType dtype) {
   return 0;
 }
 
-/// Keys and values of a cache or a step buffer, element by element.
+/// Keys and values of a cache or a step buffer, in a unit's memory.
 class TestKv {
  public:
   TestKv(Device& device, DType dtype, Range kv_heads, Range positions, int64_t head_dim)
@@ -66,46 +67,16 @@ class TestKv {
   }
 
   const KvView& view() const { return view_; }
-  double key(int64_t head, int64_t row, int64_t d) const {
-    return get(view_.key(head, row) + 16 * d * element());
-  }
-  double value(int64_t head, int64_t row, int64_t d) const {
-    return get(view_.value(head, row) + d * element());
-  }
-  /// Stores row `row` of all heads from row `from` of [rows x kv_heads * head_dim] matrices.
+  double key(int64_t head, int64_t row, int64_t d) const { return key_at(view_, head, row, d); }
+  double value(int64_t head, int64_t row, int64_t d) const { return value_at(view_, head, row, d); }
   void put(int64_t row, const reference::Matrix& keys, const reference::Matrix& values,
-           int64_t from) {
-    for (int64_t head = view_.kv_heads.begin; head < view_.kv_heads.end; ++head)
-      for (int64_t d = 0; d < view_.head_dim; ++d) {
-        set(view_.key(head, row) + 16 * d * element(), keys(from, head * view_.head_dim + d));
-        set(view_.value(head, row) + d * element(), values(from, head * view_.head_dim + d));
-      }
+           int64_t from) const {
+    put_row(view_, row, keys, values, from);
   }
 
  private:
-  int64_t element() const { return info(view_.dtype).block_bytes; }
-  double get(const std::byte* p) const {
-    return reference::dequantize_row(view_.dtype, p, 1)(0, 0);
-  }
-  void set(std::byte* p, double x) const {
-    const auto single = static_cast<float>(x);
-    const uint16_t half = f32_to_f16(single);
-    if (view_.dtype == DType::kF32) {
-      std::memcpy(p, &single, sizeof single);
-    } else {
-      std::memcpy(p, &half, sizeof half);
-    }
-  }
-
   KvView view_;
   std::shared_ptr<std::byte[]> keys_, values_;
 };
-
-/// Normal values that f16 holds exactly: what a cache gives back is what was put.
-inline reference::Matrix random_halves(int64_t rows, int64_t columns, uint64_t seed) {
-  std::vector<float> values = random_floats(rows * columns, seed);
-  for (float& value : values) value = f16_to_f32(f32_to_f16(value));
-  return reference::from_floats(values.data(), rows, columns);
-}
 
 }  // namespace tandem

@@ -78,6 +78,22 @@ TEST_CASE("a machine without caches, links, contention or linear curves reads ba
   CHECK(profile_text(read_profile(file.path)) == profile_text(profile));
 }
 
+TEST_CASE("a GPU's device and memory read back, and an unknown size stays unknown") {
+  MachineProfile profile = sample_profile();
+  Unit& gpu = profile.units[1].unit;
+  gpu.kind = UnitKind::kCuda;
+  gpu.index = 1;
+  gpu.memory = "gpu1";
+  for (const int64_t bytes : {int64_t{80} << 30, int64_t{0}}) {
+    gpu.memory_bytes = bytes;
+    const TemporaryProfile file(profile_text(profile));
+    const Unit back = read_profile(file.path).units[1].unit;
+    CHECK(back.kind == UnitKind::kCuda);
+    CHECK(back.index == 1);
+    CHECK(back.memory_bytes == bytes);
+  }
+}
+
 TEST_CASE("what is wrong in a profile is named with its line, its value and what was expected") {
   const std::string text = profile_text(sample_profile());
   struct Case {

@@ -1,7 +1,6 @@
 #include "runtime/executor.h"
 
 #include <doctest/doctest.h>
-#include <sched.h>
 
 #include <algorithm>
 #include <cmath>
@@ -11,47 +10,11 @@
 
 #include "kernels/kernel_set.h"
 #include "tests/goldens.h"
+#include "tests/runtime/units_of_kinds.h"
 #include "tuner/legal_plans.h"
 
 namespace tandem {
 namespace {
-
-/// The cores this process may use, as they were before an executor pinned its caller to one of
-/// them.
-const std::vector<int>& allowed_cores() {
-  static const std::vector<int> cores = [] {
-    cpu_set_t set;
-    sched_getaffinity(0, sizeof set, &set);
-    std::vector<int> allowed;
-    for (int core = 0; core < CPU_SETSIZE; ++core)
-      if (CPU_ISSET(static_cast<size_t>(core), &set)) allowed.push_back(core);
-    return allowed;
-  }();
-  return cores;
-}
-
-/// Letters name the kinds: "cg" is a CPU unit and a CUDA unit. One core each, in turn: units spin
-/// on cores of their own, or yield where cores are shared. CUDA units take the devices in turn.
-std::vector<Unit> make_units(const std::string& kinds, const std::string& isa) {
-  const std::vector<int>& cores = allowed_cores();
-  const int devices = static_cast<int>(list_cuda_devices().size());
-  std::vector<Unit> units;
-  int cuda = 0;
-  for (const char kind : kinds) {
-    const size_t i = units.size();
-    Unit unit{.name = kind + std::to_string(i),
-              .kind = kind == 'g' ? UnitKind::kCuda : UnitKind::kCpu,
-              .cores = {cores[i % cores.size()]},
-              .isa = isa,
-              .memory = "dram0"};
-    if (unit.kind == UnitKind::kCuda) {
-      unit.index = cuda++ % devices;
-      unit.memory = unit.name;
-    }
-    units.push_back(unit);
-  }
-  return units;
-}
 
 /// Machines to try a plan on: CPU units, and CUDA units alone, in pairs and beside CPU units, where
 /// there are any.
@@ -63,12 +26,6 @@ std::vector<std::string> kind_mixes() {
     mixes.insert(mixes.end(), {"g", "gc", "gg", "cgg"});
   }
   return mixes;
-}
-
-std::vector<std::string> names(const std::vector<Unit>& units) {
-  std::vector<std::string> result;
-  for (const Unit& unit : units) result.push_back(unit.name);
-  return result;
 }
 
 /// Logits of every token of a prompt, taken in steps of `width` tokens.
@@ -118,8 +75,8 @@ TEST_CASE("one unit reproduces every golden with every instruction set") {
   for (const Golden& golden : read_goldens())
     for (const KernelSet* set : kernel_sets()) {
       const Model model = open_gguf(golden.model_path);
-      const std::vector<Unit> units = make_units("c", std::string(set->name));
-      Executor executor(model, with_f32_kv(single_unit_plan(model.spec, names(units), 0)), units,
+      const std::vector<Unit> units = units_of_kinds("c", std::string(set->name));
+      Executor executor(model, with_f32_kv(single_unit_plan(model.spec, names_of(units), 0)), units,
                         kSmall);
       const std::vector<float> logits = run_prompt(executor, golden.tokens, 512);
       CAPTURE(golden.name);
@@ -143,13 +100,13 @@ TEST_CASE("random legal plans change time, never results") {
       CAPTURE(kinds);
       const bool cuda = kinds.find('g') != std::string::npos;
       if (cuda && golden.tokens.size() > kMostEmulatedTokens && kinds != "gc") continue;
-      const std::vector<Unit> units = make_units(kinds, isa);
-      Executor executor(model, with_f32_kv(even_plan(model.spec, names(units))), units, kSmall);
+      const std::vector<Unit> units = units_of_kinds(kinds, isa);
+      Executor executor(model, with_f32_kv(even_plan(model.spec, names_of(units))), units, kSmall);
       // Units of one kind add in one order; a CUDA unit's prefill is a library's.
       const bool one_kind = kinds.find_first_not_of(kinds[0]) == std::string::npos;
       for (int round = 0; round < (cuda ? 2 : 4); ++round) {
         const bool positions = round % 2 == 1;
-        const Plan plan = random_plan(model.spec, names(units), random,
+        const Plan plan = random_plan(model.spec, names_of(units), random,
                                       {.positions = positions, .max_context = 300});
         executor.set_plan(with_f32_kv(plan));
         const int64_t width =

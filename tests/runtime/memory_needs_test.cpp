@@ -39,22 +39,22 @@ Names names(const std::vector<Unit>& units) {
 
 /// Llama's and Qwen's proportions, and sizes that fill no panel.
 ModelSpec llama() {
-  return tiny_model({.hidden = 512,
-                     .intermediate = 1408,
+  return tiny_model({.hidden = 128,
+                     .intermediate = 352,
                      .kv_heads = 2,
                      .group = 4,
-                     .head_dim = 64,
-                     .vocab = 2000,
+                     .head_dim = 16,
+                     .vocab = 500,
                      .dtype = DType::kQ4_0});
 }
 ModelSpec qwen() {
-  ModelSpec spec = tiny_model({.hidden = 448,
-                               .intermediate = 2368,
+  ModelSpec spec = tiny_model({.hidden = 224,
+                               .intermediate = 608,
                                .kv_heads = 1,
                                .group = 7,
-                               .head_dim = 64,
+                               .head_dim = 32,
                                .layers = 3,
-                               .vocab = 3000,
+                               .vocab = 750,
                                .dtype = DType::kQ8_0});
   spec.architecture = Architecture::kQwen2;
   spec.tied_embedding = true;
@@ -119,7 +119,7 @@ void check_plan_memory(const Model& model, const Plan& plan, const std::vector<U
 
 std::vector<float> logits_of_one_unit(const Model& model) {
   const std::vector<Unit> one = units_in({"dram"});
-  Executor executor(model, single_unit_plan(model.spec, names(one), 0), one, options_of(128));
+  Executor executor(model, single_unit_plan(model.spec, names(one), 0), one, options_of(48));
   return run_both_phases(executor, model.spec);
 }
 
@@ -131,10 +131,6 @@ int64_t all_matrix_bytes(const ModelSpec& spec) {
 int64_t sum_of_weights(const std::vector<MemoryUse>& uses) {
   return std::accumulate(uses.begin(), uses.end(), int64_t{0},
                          [](int64_t sum, const MemoryUse& use) { return sum + use.weights; });
-}
-
-int64_t table_bytes(const ModelSpec& spec) {
-  return spec.vocab_size * row_bytes(spec.embedding, spec.hidden_size);
 }
 
 /// `one` for steps of one token, `other` for wider ones.
@@ -158,7 +154,7 @@ TEST_CASE("an executor holds what its plan needs, whatever the shape, the units 
     const std::vector<float> expected = logits_of_one_unit(model);
     for (const Names& memories :
          {Names{"a"}, Names{"a", "a"}, Names{"a", "b"}, Names{"a", "b", "a"}})
-      for (const int64_t prompt : {128, 512}) {
+      for (const int64_t prompt : {48, 80}) {
         const std::vector<Unit> units = units_in(memories);
         Plan plan = even_plan(spec, names(units));
         plan.embedding = static_cast<int>(units.size()) - 1;
@@ -184,7 +180,7 @@ TEST_CASE("random plans hold what they need, with every unit's columns and no on
       const bool positions = round % 2 == 1;
       const Plan plan =
           random_plan(spec, names(units), random, {.positions = positions, .max_context = 600});
-      check_plan_memory(model, plan, units, options_of(round % 4 < 2 ? 128 : 512),
+      check_plan_memory(model, plan, units, options_of(round % 4 < 2 ? 48 : 80),
                         positions ? nullptr : &expected);
     }
   }
@@ -194,7 +190,7 @@ TEST_CASE("what lies between a memory's ranges is not held") {
   const ModelSpec spec = llama();
   const Model model = synthesize_model(spec, 1);
   const std::vector<Unit> units = units_in({"a", "b", "a"});
-  const auto held = memory_needs(spec, even_plan(spec, names(units)), units, options_of(128));
+  const auto held = memory_needs(spec, even_plan(spec, names(units)), units, options_of(48));
   CHECK(sum_of_weights(held) == all_matrix_bytes(spec) + table_bytes(spec));
 }
 
@@ -209,8 +205,8 @@ TEST_CASE("ranges that differ between phases are held where they overlap only on
   const Plan plan =
       two_phases(plan_by_shares(spec, names(units), shares(heads, {0.25, 0.25, 0.5})),
                  plan_by_shares(spec, names(units), shares(heads, {0.625, 0.25, 0.125})));
-  check_plan_memory(model, plan, units, options_of(128), &expected);
-  const auto needed = memory_needs(spec, plan, units, options_of(128));
+  check_plan_memory(model, plan, units, options_of(48), &expected);
+  const auto needed = memory_needs(spec, plan, units, options_of(48));
   const int64_t qkv = 4 * spec.num_layers * qkv_columns(spec) * spec.hidden_size;
   CHECK(needed[1].weights == qkv + (all_matrix_bytes(spec) - qkv) / 2);
   CHECK(needed[0].weights == (all_matrix_bytes(spec) - qkv) * 5 / 8 + table_bytes(spec));
@@ -223,7 +219,7 @@ TEST_CASE("columns that units of one memory share are held once and counted with
   const std::vector<double> heads{1, 0};
   const Plan plan = two_phases(plan_by_shares(spec, names(units), shares(heads, {0.75, 0.25})),
                                plan_by_shares(spec, names(units), shares(heads, {0.25, 0.75})));
-  const Executor executor(model, plan, units, options_of(128));
+  const Executor executor(model, plan, units, options_of(48));
   const auto held = executor.memory();
   CHECK(sum_of_weights(held) == all_matrix_bytes(spec) + table_bytes(spec));
   const int64_t qkv = 4 * spec.num_layers * qkv_columns(spec) * spec.hidden_size;
@@ -255,12 +251,12 @@ TEST_CASE("a tied head serves as the embedding only where all of it lies") {
     const int64_t beside = memories[0] == memories[1] ? 0 : table_bytes(spec);
     CHECK(embedding_bytes(spec, plan, units, false) == beside);
     CHECK(embedding_bytes(spec, plan, units, true) == 0);
-    const auto needed = memory_needs(spec, plan, units, options_of(128));
+    const auto needed = memory_needs(spec, plan, units, options_of(48));
     CHECK(sum_of_weights(needed) == all_matrix_bytes(spec) + beside);
   }
   // The rows are there although the source was given back: other tokens have other logits.
   const std::vector<Unit> one = units_in({"a"});
-  Executor executor(model, single_unit_plan(spec, names(one), 0), one, options_of(128));
+  Executor executor(model, single_unit_plan(spec, names(one), 0), one, options_of(48));
   std::vector<std::vector<float>> logits;
   for (const int32_t token : {1, 2}) {
     executor.set_context(0);
@@ -275,7 +271,7 @@ TEST_CASE("with everything resident the first unit of each memory holds all colu
   const Model model = synthesize_model(spec, 1);
   const std::vector<Unit> units = units_in({"a", "b", "a"});
   const Plan plan = even_plan(spec, names(units));
-  ExecutorOptions options = options_of(128);
+  ExecutorOptions options = options_of(48);
   options.resident_all = true;
   const auto needed = memory_needs(spec, plan, units, options);
   CHECK(needed[0].weights == all_matrix_bytes(spec) + table_bytes(spec));
@@ -304,7 +300,7 @@ TEST_CASE("a unit named several times in a split, and a ragged end, change no re
     layer.gate_up = {{0, {0, 160}}, {1, {160, 160}}, {1, {160, 320}}, {0, {320, 328}}};
     phase.lm_head = {{1, {0, 16}}, {0, {16, 32}}, {1, {32, 496}}, {0, {496, 501}}};
     check_plan(plan, spec, "plan");
-    check_plan_memory(model, plan, units, options_of(128), &expected);
+    check_plan_memory(model, plan, units, options_of(48), &expected);
   }
 }
 

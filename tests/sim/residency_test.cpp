@@ -10,6 +10,12 @@ using namespace tandem::fixtures;
 
 namespace {
 
+Plan two_unit_plan_of(const ModelSpec& model, std::vector<std::string> units) {
+  Plan plan = two_unit_plan(model);
+  plan.units = std::move(units);
+  return plan;
+}
+
 std::vector<uint64_t> memories(const std::vector<ResidentCase>& cases) {
   std::vector<uint64_t> sets;
   for (const ResidentCase& c : cases) sets.push_back(c.memories);
@@ -58,4 +64,23 @@ TEST_CASE("a cost model has in cache what its plan leaves there, or what it is t
   const CostModel told(model, machine, one, uint64_t{1});
   CHECK(told.cache_resident(0));
   CHECK_FALSE(told.cache_resident(1));
+}
+
+TEST_CASE("what a CUDA unit reads never stays in the host's cache, however little it is") {
+  const ModelSpec model = small_model();
+  MachineProfile machine = machine_of({reader("cpu0", 100), reader("gpu0", 100)});
+  machine.units[1].unit.kind = UnitKind::kCuda;
+  machine.machine.caches = {{3, int64_t{1} << 30, 1}};
+  for (const std::string memory : {"gpu0", "dram0"}) {  // its own, and one it shares with the host
+    CAPTURE(memory);
+    machine.units[1].unit.memory = memory;
+    const CostModel cost(model, machine, two_unit_plan_of(model, {"cpu0", "gpu0"}));
+    CHECK(cost.cache_resident(0));
+    CHECK_FALSE(cost.cache_resident(1));
+    CHECK_FALSE(CostModel(model, machine, two_unit_plan_of(model, {"cpu0", "gpu0"}), ~uint64_t{0})
+                    .cache_resident(1));
+  }
+  // Nor does it take anything of that cache: the CPU's half fits where both halves would not.
+  machine.machine.caches = {{3, 500000, 1}};  // 350000 of them; half a step is 299136
+  CHECK(CostModel(model, machine, two_unit_plan_of(model, {"cpu0", "gpu0"})).cache_resident(0));
 }

@@ -188,6 +188,51 @@ TEST_CASE("a shape's plan says its dtype, also where --model repeats the shape")
   const auto explained = place.json("explain plan.yaml");
   CHECK(place.json("explain plan.yaml --model tinyllama-1.1b") == explained);
   CHECK(place.json("explain plan.yaml --model tinyllama-1.1b --dtype q4_0") != explained);
+
+/// cpu0 beside gpu0, which is ten times as fast and has 1 GiB.
+void add_gpu_profile(const Workplace& place) {
+  MachineProfile machine = read_profile((place.folder / "machine.yaml").string());
+  UnitProfile& gpu = machine.units[1];
+  gpu = fixtures::reader("gpu0", 1e11);
+  gpu.unit.kind = UnitKind::kCuda;
+  gpu.unit.memory = "gpu0";
+  gpu.unit.memory_bytes = int64_t{1} << 30;
+  gpu.barrier_s = {1e-6, 0};
+  machine.links = {{"cpu0", "gpu0", {1e-7, 0}}, {"gpu0", "cpu0", {1e-7, 0}}};
+  machine.contention.clear();
+  write_profile(machine, (place.folder / "gpu.yaml").string());
+}
+
+TEST_CASE("A GPU's budget is its own memory, and less where --budget says so") {
+  const Workplace place;
+  add_gpu_profile(place);
+  const std::string plan =
+      std::string("plan --machine gpu.yaml -o plan.yaml --context 64 --prompt 16 --model ") +
+      kModel;
+  const auto whole = place.json(plan).at("memory_bytes");
+  CHECK(whole.at("gpu0").at("budget") == int64_t{1} << 30);
+  CHECK(whole.at("gpu0").at("host") > 0);  // the embedding's rows
+  const int64_t needed = whole.at("gpu0").at("weights").get<int64_t>() +
+                         whole.at("gpu0").at("kv").get<int64_t>() +
+                         whole.at("gpu0").at("workspace").get<int64_t>();
+  const int64_t less = needed * 9 / 10;
+  const auto part = place.json(plan + " --budget gpu0=" + std::to_string(less)).at("memory_bytes");
+  CHECK(part.at("gpu0").at("budget") == less);
+  CHECK(part.at("cpu0").at("budget") == int64_t{8} << 30);
+  CHECK(part.at("gpu0").at("weights") < whole.at("gpu0").at("weights"));
+  // Nor can a budget be larger than the memory.
+  const auto capped = place.json(plan + " --budget gpu0=64GiB").at("memory_bytes");
+  CHECK(capped.at("gpu0").at("budget") == int64_t{1} << 30);
+}
+
+TEST_CASE(
+    "A model that a GPU has no memory for is refused on it alone, and planned with the host's") {
+  const Workplace place;
+  add_gpu_profile(place);
+  const std::string plan = "plan --machine gpu.yaml -o plan.yaml --model llama-2-7b ";
+  check_refused(place, {plan + "--units gpu0", "gpu0 needs "});
+  check_refused(place, {plan + "--units gpu0", " of 1.00 GiB"});
+  CHECK(place.run(plan).exit_code == 0);
 }
 
 TEST_CASE("explain without a profile tells shares and bytes, and no times") {

@@ -51,20 +51,25 @@ struct Finished {
   std::string err;
 };
 
-/// `arguments` as a shell takes them; the working folder is `folder`.
-inline Finished run_tandem(const TemporaryFolder& folder, const std::string& arguments) {
+/// `program` and `arguments` as a shell takes them; the working folder is `folder`.
+inline Finished run_program(const TemporaryFolder& folder, const std::string& program,
+                            const std::string& arguments) {
   const TemporaryFolder output;
-  // Set where the tests themselves run under an emulator of another CPU.
-  const char* launcher = std::getenv("TANDEM_TEST_LAUNCHER");
   // The arguments come last, so that a redirection among them wins.
-  const std::string command = "cd '" + folder.path().string() + "' && " +
-                              (launcher == nullptr ? "" : launcher) + " " TANDEM_BINARY " >'" +
+  const std::string command = "cd '" + folder.path().string() + "' && " + program + " >'" +
                               (output / "out").string() + "' 2>'" + (output / "err").string() +
                               "' </dev/null " + arguments;
   const int status = std::system(command.c_str());
   return {.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1,
           .out = read_text(output / "out"),
           .err = read_text(output / "err")};
+}
+
+inline Finished run_tandem(const TemporaryFolder& folder, const std::string& arguments) {
+  // Set where the tests themselves run under an emulator of another CPU.
+  const char* launcher = std::getenv("TANDEM_TEST_LAUNCHER");
+  return run_program(folder, std::string(launcher == nullptr ? "" : launcher) + " " TANDEM_BINARY,
+                     arguments);
 }
 
 }  // namespace tandem

@@ -81,7 +81,7 @@ MachineProfile crowded_machine() {
   return machine;
 }
 
-int64_t total(const MemoryUse& memory) { return memory.weights + memory.kv + memory.workspace; }
+int64_t total(const MemoryUse& memory) { return memory.own(); }
 
 }  // namespace
 
