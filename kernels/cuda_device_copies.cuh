@@ -11,6 +11,7 @@
 #include "kernels/cuda_kernels.cuh"
 #include "kernels/cuda_memory.cuh"
 #include "kernels/cuda_queue.cuh"
+#include "kernels/home.h"
 
 namespace tandem::cuda {
 
@@ -22,11 +23,8 @@ void copy_columns(const Matrix& from, const Matrix& to, Range columns, cudaStrea
 
 class CopyAhead {
  public:
-  /// A piece is a compromise: its first byte is waited for, and each costs a launch (about 3 us,
-  /// while 16 MiB take 300 us over PCIe 5). With four slots the link is busy for another
-  /// millisecond while the kernels wait for another unit.
-  static constexpr int64_t kSlotBytes = int64_t{16} << 20;
-  static constexpr int kSlots = 4;
+  static constexpr int64_t kSlotBytes = kStreamSlotBytes;
+  static constexpr int kSlots = kStreamSlots;
 
   /// Makes the slots, which are there from then on.
   void reserve(int device);

@@ -12,6 +12,7 @@
 
 #include "kernels/dtype.h"
 #include "kernels/flag.h"
+#include "kernels/home.h"
 #include "kernels/range.h"
 
 namespace tandem {
@@ -45,10 +46,6 @@ struct Block {
   int64_t bytes = 0;
   int64_t stride = 0;
 };
-
-/// Where a placed matrix waits for its kernel: in the unit's own memory, or in host memory from
-/// where it is copied over the link ahead of each use (CUDA units).
-enum class Home : uint8_t { kResident, kStreamed };
 
 /// A weight matrix as the file stores it: `columns` output features, each a row of `k` elements.
 /// Rows are grouped in segments (a head of q, k or v; the whole matrix elsewhere) and a segment

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "kernels/dtype.h"
@@ -64,6 +65,8 @@ struct UnitProfile {
   Curve commit;      ///< x = bytes of keys and values copied into a cache that lies in memory
   Curve argmax;      ///< x = values
   Figure barrier_s;  ///< an empty team call: fork and join
+  Figure stream_per_s = {};  ///< bytes/s of weights copied ahead from pinned host memory while they
+                             ///< are multiplied; 0 = the unit does not stream
 };
 
 /// From one unit to another: a flag, and what a unit with a memory of its own must copy.
@@ -81,9 +84,17 @@ struct StreamShare {
   Figure share;  ///< > 0, mostly below 1: decoding leaves gaps, and units wait for each other
 };
 
-/// Bandwidth of a memory when this set of units reads it at once.
+/// "gpu0.streamed": the link of a unit, in plans a unit's streamed weights.
+inline constexpr std::string_view kStreamedSuffix = ".streamed";
+constexpr bool is_link_name(std::string_view name) { return name.ends_with(kStreamedSuffix); }
+constexpr std::string_view unit_of_link(std::string_view name) {
+  return name.substr(0, name.size() - kStreamedSuffix.size());
+}
+
+/// Bandwidth of a memory when this set of units, and links over which weights are streamed from it,
+/// reads it at once.
 struct Contention {
-  std::vector<std::string> units;
+  std::vector<std::string> units;    ///< names of units and of links
   Figure total_per_s;                ///< bytes/s of bare reads, all together
   std::vector<StreamShare> streams;  ///< of linear kernels, one token
   /// Clock and core sharing: time of compute-bound work of units running at once over alone (1 =

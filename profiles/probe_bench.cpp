@@ -63,7 +63,7 @@ int64_t cache_share(const Machine& machine, const Unit& unit) {
 }
 
 std::shared_ptr<const PlacedMatrix> place(UnitBench& bench, DType dtype, int64_t k, int64_t bytes,
-                                          std::byte* rows) {
+                                          std::byte* rows, Home home = Home::kResident) {
   const int64_t columns =
       std::max(kColumnAlign, bytes / row_bytes(dtype, k) / kColumnAlign * kColumnAlign);
   std::shared_ptr<const PlacedMatrix> matrix;
@@ -72,7 +72,7 @@ std::shared_ptr<const PlacedMatrix> place(UnitBench& bench, DType dtype, int64_t
     bench.device->begin_step();
     fill_rows(dtype, k, columns, rows);
     matrix = bench.device->place({.dtype = dtype, .columns = columns, .k = k, .rows = rows},
-                                 {0, columns});
+                                 {0, columns}, home);
     bench.device->end_step();
     return 0.0;
   };
@@ -94,6 +94,10 @@ void fill_memory(UnitBench& bench, SharedMemory& memory, const std::vector<DType
     fill_rows(DType::kF16, bytes / 32, 16, memory.kv.get());
     return;
   }
+  const Unit& unit = bench.profile->unit;
+  if (!list_cuda_devices().at(static_cast<size_t>(unit.index)).unified)
+    memory.streamed = place(bench, dtypes.front(), kBenchK, std::min(bytes, 2 * kStreamSlotBytes),
+                            rows.get(), Home::kStreamed);
   memory.table = rows;
   fill_rows(DType::kF16, bytes / 32, 16, rows.get());
   bench.device->write(memory.kv.get(), rows.get(), bytes);

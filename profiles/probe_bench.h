@@ -37,7 +37,8 @@ struct Grid {
 struct SharedMemory {
   std::map<DType, std::shared_ptr<const PlacedMatrix>> weights;        ///< rows of kBenchK
   std::map<DType, std::shared_ptr<const PlacedMatrix>> short_weights;  ///< rows of kBenchShortK
-  std::shared_ptr<std::byte[]> kv;  ///< finite f16 values, in the units' memory
+  std::shared_ptr<const PlacedMatrix> streamed;  ///< null where the unit does not stream
+  std::shared_ptr<std::byte[]> kv;               ///< finite f16 values, in the units' memory
   std::shared_ptr<std::byte[]>
       table;  ///< as many where the host reads them; where it can, the same
   int64_t kv_bytes = 0;
@@ -123,6 +124,9 @@ void subtract_preparation(UnitProfile& profile);
 /// the matrix, in [0, 1): units that read one matrix at once begin apart, or one would find in a
 /// shared cache what the other has just read.
 std::function<int64_t()> streaming(UnitBench& bench, DType dtype, int64_t columns, double from);
+
+/// The same of weights that are copied over the unit's link for every call.
+std::function<int64_t()> streaming_over_link(UnitBench& bench);
 
 /// One call that is compute-bound and stays in the cache: for units at once against alone.
 void run_compute(const UnitBench& bench);

@@ -160,6 +160,18 @@ std::function<int64_t()> streaming(UnitBench& bench, DType dtype, int64_t column
   };
 }
 
+std::function<int64_t()> streaming_over_link(UnitBench& bench) {
+  const PlacedMatrix* matrix = bench.memory->streamed.get();
+  return [&bench, matrix] {
+    bench.device->linear({.input = {.x = bench.in(), .tokens = 1},
+                          .weights = matrix,
+                          .columns = {0, matrix->columns},
+                          .y = bench.out(),
+                          .y_stride = matrix->columns});
+    return matrix->columns * row_bytes(matrix->dtype, matrix->k);
+  };
+}
+
 void run_compute(const UnitBench& bench) {
   const PlacedMatrix* matrix = common_weights(bench);
   LinearWork{&bench, matrix, 64, std::min<int64_t>(256, matrix->columns), false}();

@@ -15,6 +15,20 @@ Case queued_read(UnitBench& bench, const char* what, int64_t bytes, Figure& figu
           .repeats = false};
 }
 
+/// Rate at which weights come over the unit's link while they are multiplied.
+void add_stream_case(UnitBench& bench, std::vector<Case>& cases) {
+  constexpr int kCalls = 4;
+  const auto run = [&bench, stream = streaming_over_link(bench)](int) {
+    int64_t bytes = 0;
+    const double seconds = bench.time([&] { bytes = stream(); }, kCalls);
+    return static_cast<double>(bytes) / seconds;
+  };
+  cases.push_back({.what = bench.profile->unit.name + " stream",
+                   .run = run,
+                   .figure = &bench.profile->stream_per_s,
+                   .repeats = false});
+}
+
 }  // namespace
 
 void add_memory_cases(UnitBench& bench, std::vector<Case>& cases) {
@@ -24,6 +38,7 @@ void add_memory_cases(UnitBench& bench, std::vector<Case>& cases) {
     cases.push_back(queued_read(bench, " memory read", bench.memory->kv_bytes / 16 * 16,
                                 profile.dram_read_per_s));
     cases.push_back(queued_read(bench, " cache read", bench.cache_bytes, profile.cache_read_per_s));
+    if (bench.memory->streamed != nullptr) add_stream_case(bench, cases);
     return;
   }
   const auto rate = [](std::vector<ReadRegion>& regions) {

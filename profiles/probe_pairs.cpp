@@ -275,6 +275,49 @@ void add_contention_cases(const Benches& set, Contention& contention, std::vecto
                      .repeats = false});
 }
 
+/// A link over which weights are streamed, beside CPU units that read the same memory; `links` are
+/// the units that stream.
+struct LinkSet {
+  Benches readers, links;
+};
+
+/// Every CPU unit with every link, and all CPU units with all links where these are more.
+std::vector<LinkSet> link_sets_of(const std::vector<std::unique_ptr<UnitBench>>& benches) {
+  LinkSet all;
+  for (const auto& bench : benches) {
+    if (!enqueues(bench.get())) all.readers.push_back(bench.get());
+    if (bench->memory->streamed != nullptr) all.links.push_back(bench.get());
+  }
+  std::vector<LinkSet> sets;
+  for (UnitBench* reader : all.readers)
+    for (UnitBench* link : all.links) sets.push_back({{reader}, {link}});
+  if (sets.size() > 1) sets.push_back(all);
+  return sets;
+}
+
+/// Bytes/s of bare reads and of copies over links, all together.
+double total_link_rate(const LinkSet& set) {
+  Benches benches = set.readers;
+  benches.insert(benches.end(), set.links.begin(), set.links.end());
+  return sum_of_bytes(work_together(benches, kReadSeconds, [&](size_t i) {
+    return i < set.readers.size() ? reading(*benches[i]) : streaming_over_link(*benches[i]);
+  }));
+}
+
+void add_link_contention_cases(const LinkSet& set, Contention& contention,
+                               std::vector<Case>& cases) {
+  std::string names;
+  for (const UnitBench* bench : set.readers) contention.units.push_back(unit_of(bench).name);
+  for (const UnitBench* bench : set.links)
+    contention.units.push_back(unit_of(bench).name + std::string(kStreamedSuffix));
+  for (const std::string& name : contention.units) names += (names.empty() ? "" : "+") + name;
+  contention.compute_slowdown = {1, 0};  // copies take no clock from cores
+  cases.push_back({.what = names + " memory read",
+                   .run = [set](int) { return total_link_rate(set); },
+                   .figure = &contention.total_per_s,
+                   .repeats = false});
+}
+
 /// One way of a flag between two units, where one of them enqueues: as recorded steps wait and
 /// raise.
 double queued_handoff_s(UnitBench& from, UnitBench& to) {
@@ -336,7 +379,10 @@ void add_link_cases(UnitBench& from, UnitBench& to, Link& link, std::vector<Case
 void add_pair_cases(const std::vector<std::unique_ptr<UnitBench>>& benches, MachineProfile& profile,
                     std::vector<Case>& cases) {
   const std::vector<Benches> sets = sets_of(benches);
-  profile.contention.resize(sets.size());
+  const std::vector<LinkSet> link_sets = link_sets_of(benches);
+  profile.contention.resize(sets.size() + link_sets.size());
+  for (size_t i = 0; i < link_sets.size(); ++i)
+    add_link_contention_cases(link_sets[i], profile.contention[sets.size() + i], cases);
   for (size_t i = 0; i < sets.size(); ++i) {
     for (const UnitBench* bench : sets[i])
       profile.contention[i].units.push_back(unit_of(bench).name);

@@ -109,13 +109,14 @@ Unit read_unit(const CheckedYaml& node) {
 
 UnitProfile read_unit_profile(const CheckedYaml& node) {
   node.allow_keys({"name", "kind", "device", "memory_bytes", "cores", "isa", "memory",
-                   "dram_read_per_s", "cache_read_per_s", "barrier_s", "linear", "prepare",
-                   "attention", "embed", "merge", "commit", "argmax"});
+                   "dram_read_per_s", "cache_read_per_s", "barrier_s", "stream_per_s", "linear",
+                   "prepare", "attention", "embed", "merge", "commit", "argmax"});
   UnitProfile profile;
   profile.unit = read_unit(node);
   profile.dram_read_per_s = read_figure(node.at("dram_read_per_s"));
   profile.cache_read_per_s = read_figure(node.at("cache_read_per_s"));
   profile.barrier_s = read_figure(node.at("barrier_s"));
+  if (const auto rate = node.find("stream_per_s")) profile.stream_per_s = read_figure(*rate);
   profile.linear = read_linear(node.at("linear"));
   profile.prepare = read_prepare(node.at("prepare"));
   profile.attention = read_attention(node.at("attention"));
@@ -139,12 +140,22 @@ std::vector<UnitProfile> read_units(const CheckedYaml& node) {
   return units;
 }
 
+bool is_unit(std::string_view name, const std::vector<UnitProfile>& units) {
+  return std::any_of(units.begin(), units.end(),
+                     [&](const UnitProfile& profile) { return profile.unit.name == name; });
+}
+
 std::string read_unit_name(const CheckedYaml& node, const std::vector<UnitProfile>& units) {
   const std::string name = node.text();
-  if (std::none_of(units.begin(), units.end(),
-                   [&](const UnitProfile& profile) { return profile.unit.name == name; }))
-    node.fail(fmt::format("there is no unit named '{}'", name));
+  if (!is_unit(name, units)) node.fail(fmt::format("there is no unit named '{}'", name));
   return name;
+}
+
+/// A unit, or the link of one.
+std::string read_reader(const CheckedYaml& node, const std::vector<UnitProfile>& units) {
+  const std::string name = node.text();
+  return is_link_name(name) && is_unit(unit_of_link(name), units) ? name
+                                                                  : read_unit_name(node, units);
 }
 
 std::vector<Link> read_links(const CheckedYaml& node, const std::vector<UnitProfile>& units) {
@@ -168,7 +179,7 @@ std::vector<Contention> read_contention(const CheckedYaml& node,
     item.allow_keys({"units", "total_per_s", "streams", "compute_slowdown"});
     Contention set;
     for (const CheckedYaml& name : item.at("units").items())
-      set.units.push_back(read_unit_name(name, units));
+      set.units.push_back(read_reader(name, units));
     if (set.units.size() < 2) item.at("units").fail("contention is between at least two units");
     set.total_per_s = read_figure(item.at("total_per_s"));
     for (const CheckedYaml& stream : item.at("streams").items()) {

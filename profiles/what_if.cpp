@@ -74,7 +74,9 @@ void limit_contention(MachineProfile& profile) {
   for (Contention& set : profile.contention) {
     double alone_per_s = 0;
     for (const std::string& name : set.units)
-      alone_per_s += find(profile, name).dram_read_per_s.median;
+      alone_per_s += is_link_name(name)
+                         ? find(profile, std::string(unit_of_link(name))).stream_per_s.median
+                         : find(profile, name).dram_read_per_s.median;
     set.total_per_s.median = std::min(set.total_per_s.median, alone_per_s);
   }
 }

@@ -98,6 +98,7 @@ struct Executor::State {
       if (devices[unit]->enqueues()) enqueues |= uint64_t{1} << unit;
     weights = place_weights(model, plan, devices, memory_of,
                             {.whole = options.resident_all,
+                             .stream_whole = options.stream_all,
                              .release = options.release_source,
                              .progress = options.progress});
     lasting = std::make_unique<ExchangeMemory>(devices);
@@ -213,6 +214,7 @@ struct Executor::State {
     timeline.makespan_s = 0;
     timeline.spans.clear();
     for (const Task& task : current().graph.tasks) {
+      if (task.stage == Stage::kCopy) continue;
       const auto i = 2 * static_cast<size_t>(task.id);
       const Span span{task.id, task.unit, 1e-9 * static_cast<double>(stamps[i] - start_ns),
                       1e-9 * static_cast<double>(stamps[i + 1] - start_ns)};
@@ -349,6 +351,7 @@ const Timeline& Executor::run(const Step& step, std::span<const int32_t> token_i
 
 void Executor::set_plan(const Plan& plan) {
   assert(state_->options.resident_all);
+  assert(state_->options.stream_all || streaming_units(plan) == 0);
   state_->adopt_plan(plan);
 }
 
@@ -376,6 +379,10 @@ std::vector<MemoryUse> Executor::memory() const {
     for (const LayerKv& layer : s.kv[unit])
       for (const PlacedKv& home : layer) uses[unit].kv += kv_bytes(home.view);
     uses[unit].workspace = s.devices[unit]->workspace_bytes();
+    const auto memory = static_cast<size_t>(s.memory_of[unit]);
+    if (std::find(s.memory_of.begin(), s.memory_of.end(), s.memory_of[unit]) ==
+        s.memory_of.begin() + static_cast<ptrdiff_t>(unit))
+      uses[unit].host += s.weights[memory].streamed_bytes;
   }
   add_step_buffers(s.buffers.bytes, s.enqueues, uses);
   // The driver of a unit that enqueues reads the table where the source has it.

@@ -22,6 +22,7 @@ struct ExecutorOptions {
   bool release_source = true;  ///< give pages of the source back as they are placed
   bool resident_all =
       false;  ///< every unit holds all weights, so that set_plan may give it any of them
+  bool stream_all = false;  ///< CUDA units have all of them in host memory too, to stream any
   std::function<void(int64_t placed_bytes, int64_t all_bytes)> progress;
 };
 
@@ -35,7 +36,8 @@ struct MemoryUse {
   int64_t weights = 0;
   int64_t kv = 0;
   int64_t workspace = 0;
-  int64_t host = 0;  ///< that a CUDA unit holds in the host's memory
+  int64_t host =
+      0;  ///< that a CUDA unit holds in the host's memory, weights that it streams among it
 
   int64_t own() const { return weights + kv + workspace; }
 };
@@ -48,8 +50,9 @@ class Executor {
            const ExecutorOptions& options);
   ~Executor();
 
-  /// Goes on with another plan of the same units and model; needs options.resident_all. The caches
-  /// are empty then.
+  /// Goes on with another plan of the same units and model; needs options.resident_all, and
+  /// options.stream_all where it streams: what is planned to be streamed is, though a resident copy
+  /// lies there. The caches are empty then.
   void set_plan(const Plan& plan);
 
   /// One forward pass over token_ids; step.tokens == token_ids.size(), step.context == context().

@@ -18,18 +18,19 @@ int64_t kv_bytes_of(const std::vector<std::vector<KvView>>& layers) {
 
 /// Of all columns that lie in a memory, as a CUDA unit packs them.
 int64_t cuda_matrix_bytes(const ModelSpec& spec, const Plan& plan, const Memories& memories,
-                          size_t memory) {
-  const auto bytes_of = [memory](const ResidentColumns& columns, DType dtype, int64_t k) {
+                          Home home, size_t memory) {
+  const auto bytes_of = [memory](const HeldColumns& columns, DType dtype, int64_t k) {
     int64_t bytes = 0;
     for (const Range piece : columns.of_memory[memory])
       bytes += cuda::matrix_bytes(dtype, piece.size(), k);
     return bytes;
   };
-  int64_t bytes = bytes_of(resident_lm_head(spec, plan, memories), spec.lm_head, spec.hidden_size);
+  int64_t bytes =
+      bytes_of(held_lm_head(spec, plan, memories, home), spec.lm_head, spec.hidden_size);
   const std::vector<LayerMatrix> matrices = layer_matrices(spec);
   for (int64_t layer = 0; layer < spec.num_layers; ++layer)
     for (const LayerMatrix& matrix : matrices)
-      bytes += bytes_of(resident_columns(matrix, plan, layer, memories),
+      bytes += bytes_of(held_columns(matrix, plan, layer, memories, home),
                         spec.layers[static_cast<size_t>(layer)].*matrix.dtype, matrix.k);
   return bytes;
 }
@@ -37,15 +38,17 @@ int64_t cuda_matrix_bytes(const ModelSpec& spec, const Plan& plan, const Memorie
 /// Bytes of matrices that each unit is counted with. A copy that is shared is the first unit's, but
 /// for what others are counted with.
 std::vector<int64_t> weight_bytes(const ModelSpec& spec, const Plan& plan,
-                                  const std::vector<Unit>& units, const Memories& memories) {
-  std::vector<int64_t> bytes = matrix_bytes(spec, plan, memories);
+                                  const std::vector<Unit>& units, const Memories& memories,
+                                  Home home) {
+  std::vector<int64_t> bytes = matrix_bytes(spec, plan, memories, home);
   const std::vector<int>& memory_of = memories.of_unit;
   for (size_t unit = 0; unit < units.size(); ++unit) {
     const auto first = std::find(memory_of.begin(), memory_of.end(), memory_of[unit]);
     if (units[unit].kind != UnitKind::kCuda ||
         first != memory_of.begin() + static_cast<ptrdiff_t>(unit))
       continue;
-    bytes[unit] = cuda_matrix_bytes(spec, plan, memories, static_cast<size_t>(memory_of[unit]));
+    bytes[unit] =
+        cuda_matrix_bytes(spec, plan, memories, home, static_cast<size_t>(memory_of[unit]));
     for (size_t other = unit + 1; other < units.size(); ++other)
       if (memory_of[other] == memory_of[unit]) bytes[unit] -= bytes[other];
   }
@@ -69,18 +72,22 @@ uint64_t cuda_units(const std::vector<Unit>& units) {
 std::vector<MemoryUse> memory_needs(const ModelSpec& spec, const Plan& plan,
                                     const std::vector<Unit>& units,
                                     const ExecutorOptions& options) {
-  const Memories memories{number_memories(units), options.resident_all};
-  const std::vector<int64_t> weights = weight_bytes(spec, plan, units, memories);
+  Memories memories{number_memories(units), options.resident_all};
+  const uint64_t cuda = cuda_units(units);
+  if (options.stream_all) memories.stream_whole = cuda;
+  const std::vector<int64_t> weights = weight_bytes(spec, plan, units, memories, Home::kResident);
+  const std::vector<int64_t> streamed = weight_bytes(spec, plan, units, memories, Home::kStreamed);
   const auto kv = kv_views(spec, plan, options.max_context);
   const DeviceLimits limits = device_limits(spec, options);
   std::vector<MemoryUse> needs(units.size());
   for (size_t unit = 0; unit < units.size(); ++unit)
     needs[unit] = {.weights = weights[unit],
                    .kv = kv_bytes_of(kv[unit]),
-                   .workspace = scratch_bytes(units[unit], limits)};
+                   .workspace = scratch_bytes(units[unit], limits) +
+                                (streamed[unit] > 0 ? kStreamSlots * kStreamSlotBytes : 0),
+                   .host = streamed[unit]};
   const StepSizes buffers = step_sizes(
       spec, plan, {.tokens = options.max_tokens, .logits_rows = options.max_logits_rows});
-  const uint64_t cuda = cuda_units(units);
   add_step_buffers(buffers.bytes(), cuda, needs);
   MemoryUse& embedding = needs[static_cast<size_t>(plan.embedding)];
   (cuda >> plan.embedding & 1 ? embedding.host : embedding.weights) +=
@@ -124,7 +131,7 @@ int64_t embedding_bytes(const ModelSpec& spec, const Plan& plan, const std::vect
   const Memories memories{number_memories(units), resident_all};
   const auto memory = static_cast<size_t>(memories.of_unit[embedding]);
   const std::vector<Range> whole{{0, spec.vocab_size}};
-  const bool placed = resident_lm_head(spec, plan, memories).of_memory[memory] == whole;
+  const bool placed = held_lm_head(spec, plan, memories).of_memory[memory] == whole;
   return placed ? 0 : table_bytes(spec);
 }
 

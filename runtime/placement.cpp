@@ -15,8 +15,9 @@ namespace {
 /// One matrix and the slot that its placed form goes to in each memory.
 struct Job {
   const MatrixSource* source;
-  std::vector<std::vector<Range>> columns;  ///< per memory
-  std::vector<MatrixPieces*> slots;         ///< per memory
+  std::vector<std::vector<Range>> resident;  ///< per memory
+  std::vector<std::vector<Range>> streamed;  ///< per memory
+  std::vector<MatrixPieces*> slots;          ///< per memory
   std::once_flag prepared;
   std::atomic<int> left{0};  ///< memories that have not placed it yet
 };
@@ -50,9 +51,12 @@ class Placement {
  public:
   Placement(const Model& model, const Plan& plan,
             const std::vector<std::unique_ptr<Device>>& devices, const std::vector<int>& memory_of,
-            bool whole)
-      : model_(model), plan_(plan), devices_(devices), memory_of_(memory_of), whole_(whole) {
-    const Memories memories{memory_of, whole};
+            const PlacementOptions& options)
+      : model_(model), plan_(plan), devices_(devices), memory_of_(memory_of), options_(options) {
+    Memories memories{memory_of, options.whole};
+    for (size_t unit = 0; unit < devices.size(); ++unit)
+      if (options.stream_whole && devices[unit]->enqueues())
+        memories.stream_whole |= uint64_t{1} << unit;
     weights_.resize(memories.count());
     for (PlacedWeights& weights : weights_)
       weights.layers.resize(static_cast<size_t>(model.spec.num_layers));
@@ -60,38 +64,47 @@ class Placement {
       if (devices[unit]->enqueues()) weights_[memory(unit)].on_host = false;
     // First of all: where the embedding is placed as the head, its source can go before the layers
     // come.
-    add(model.lm_head, resident_lm_head(model.spec, plan, memories).of_memory,
+    add(
+        model.lm_head,
+        [&](Home home) { return held_lm_head(model.spec, plan, memories, home).of_memory; },
         [](PlacedWeights& w) { return &w.lm_head; });
     const std::vector<LayerMatrix> matrices = layer_matrices(model.spec);
     for (size_t layer = 0; layer < model.layers.size(); ++layer)
       for (const LayerMatrix& matrix : matrices)
-        add(model.layers[layer].*matrix.source,
-            resident_columns(matrix, plan, static_cast<int64_t>(layer), memories).of_memory,
+        add(
+            model.layers[layer].*matrix.source,
+            [&](Home home) {
+              return held_columns(matrix, plan, static_cast<int64_t>(layer), memories, home)
+                  .of_memory;
+            },
             [&](PlacedWeights& w) { return &(w.layers[layer].*matrix.placed); });
   }
 
-  std::vector<PlacedWeights> run(const PlacementOptions& options) {
+  std::vector<PlacedWeights> run() {
     std::vector<std::future<void>> shares;
     for (size_t unit = 0; unit < devices_.size(); ++unit)
-      shares.push_back(std::async(std::launch::async,
-                                  [&, unit] { place_share(*devices_[unit], unit, options); }));
+      shares.push_back(
+          std::async(std::launch::async, [&, unit] { place_share(*devices_[unit], unit); }));
     for (const std::future<void>& share : shares) share.wait();
     for (std::future<void>& share : shares) share.get();
     for (size_t m = 0; m < weights_.size(); ++m)
-      for (const auto& job : jobs_)
-        for (const auto& piece : *job->slots[m]) weights_[m].bytes += piece->bytes;
+      for (const auto& job : jobs_) {
+        for (const auto& piece : job->slots[m]->resident) weights_[m].bytes += piece->bytes;
+        for (const auto& piece : job->slots[m]->streamed)
+          weights_[m].streamed_bytes += piece->bytes;
+      }
     return std::move(weights_);
   }
 
  private:
   size_t memory(size_t unit) const { return static_cast<size_t>(memory_of_[unit]); }
 
-  template <class SlotOf>
-  void add(const MatrixSource& source, std::vector<std::vector<Range>> columns,
-           const SlotOf& slot_of) {
+  template <class ColumnsIn, class SlotOf>
+  void add(const MatrixSource& source, const ColumnsIn& columns_in, const SlotOf& slot_of) {
     auto job = std::make_unique<Job>();
     job->source = &source;
-    job->columns = std::move(columns);
+    job->resident = columns_in(Home::kResident);
+    job->streamed = columns_in(Home::kStreamed);
     for (PlacedWeights& weights : weights_) job->slots.push_back(slot_of(weights));
     job->left = static_cast<int>(weights_.size());
     all_bytes_ += bytes_of(*job);
@@ -103,7 +116,7 @@ class Placement {
   }
 
   /// Units of one memory take turns at its matrices.
-  void place_share(Device& device, size_t unit, const PlacementOptions& options) {
+  void place_share(Device& device, size_t unit) {
     const size_t m = memory(unit);
     const auto first = memory_of_.begin();
     const auto turn = std::count(first, first + static_cast<ptrdiff_t>(unit), memory_of_[unit]);
@@ -111,13 +124,14 @@ class Placement {
     AwakeDevice awake(device);
     for (size_t i = static_cast<size_t>(turn); i < jobs_.size(); i += static_cast<size_t>(turns)) {
       Job& job = *jobs_[i];
-      if (!job.columns[m].empty()) {
+      if (!job.resident[m].empty() || !job.streamed[m].empty())
         std::call_once(job.prepared,
                        [&] { model_.storage->prepare(job.source->rows, bytes_of(job)); });
-        for (const Range columns : job.columns[m])
-          job.slots[m]->push_back(device.place(*job.source, columns));
-      }
-      if (job.left.fetch_sub(1) == 1) finish(job, options);
+      for (const Range columns : job.resident[m])
+        job.slots[m]->resident.push_back(device.place(*job.source, columns));
+      for (const Range columns : job.streamed[m])
+        job.slots[m]->streamed.push_back(device.place(*job.source, columns, Home::kStreamed));
+      if (job.left.fetch_sub(1) == 1) finish(job);
     }
     awake.end();
   }
@@ -128,23 +142,23 @@ class Placement {
     const auto reads_source = [&](const PlacedWeights& w) {
       return !w.tied_embedding(model_.spec);
     };
-    if (whole_) return std::any_of(weights_.begin(), weights_.end(), reads_source);
+    if (options_.whole) return std::any_of(weights_.begin(), weights_.end(), reads_source);
     return reads_source(weights_[memory(static_cast<size_t>(plan_.embedding))]);
   }
 
-  void finish(const Job& job, const PlacementOptions& options) {
-    if (options.release && !source_is_embedding(job))
+  void finish(const Job& job) {
+    if (options_.release && !source_is_embedding(job))
       model_.storage->release(job.source->rows, bytes_of(job));
     const std::lock_guard lock(progress_mutex_);
     placed_bytes_ += bytes_of(job);
-    if (options.progress) options.progress(placed_bytes_, all_bytes_);
+    if (options_.progress) options_.progress(placed_bytes_, all_bytes_);
   }
 
   const Model& model_;
   const Plan& plan_;
   const std::vector<std::unique_ptr<Device>>& devices_;
   const std::vector<int>& memory_of_;
-  const bool whole_;
+  const PlacementOptions& options_;
   std::vector<PlacedWeights> weights_;
   std::vector<std::unique_ptr<Job>> jobs_;
   std::mutex progress_mutex_;
@@ -153,8 +167,8 @@ class Placement {
 
 }  // namespace
 
-const PlacedMatrix* piece_of(const MatrixPieces& pieces, Range columns) {
-  for (const auto& piece : pieces)
+const PlacedMatrix* piece_of(const MatrixPieces& pieces, Range columns, Home home) {
+  for (const auto& piece : home == Home::kStreamed ? pieces.streamed : pieces.resident)
     if (piece->resident.contains(columns)) return piece.get();
   return nullptr;
 }
@@ -167,7 +181,7 @@ std::vector<PlacedWeights> place_weights(const Model& model, const Plan& plan,
   model.storage->prepare(
       model.embedding.rows,
       model.embedding.columns * row_bytes(model.embedding.dtype, model.embedding.k));
-  return Placement(model, plan, devices, memory_of, options.whole).run(options);
+  return Placement(model, plan, devices, memory_of, options).run();
 }
 
 }  // namespace tandem

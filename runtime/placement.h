@@ -13,11 +13,16 @@
 
 namespace tandem {
 
-/// A matrix in one memory: disjoint ranges of columns, ascending, no two adjacent; none where no
-/// unit of the memory needs any.
-using MatrixPieces = std::vector<std::shared_ptr<const PlacedMatrix>>;
-/// The piece that holds `columns`: what a task needs always lies in one.
-const PlacedMatrix* piece_of(const MatrixPieces& pieces, Range columns);
+/// Disjoint ranges of a matrix's columns, ascending, no two adjacent.
+using Pieces = std::vector<std::shared_ptr<const PlacedMatrix>>;
+/// A matrix as the units of one memory have it; nothing where none of them needs any.
+struct MatrixPieces {
+  Pieces resident;
+  Pieces streamed;  ///< in host memory
+};
+/// The piece of that home which holds `columns`: what a task needs always lies in one.
+const PlacedMatrix* piece_of(const MatrixPieces& pieces, Range columns,
+                             Home home = Home::kResident);
 
 /// The packed matrices of one layer.
 struct PlacedLayer {
@@ -28,8 +33,9 @@ struct PlacedLayer {
 struct PlacedWeights {
   std::vector<PlacedLayer> layers;
   MatrixPieces lm_head;
-  int64_t bytes = 0;
-  bool on_host = true;  ///< the host can read it
+  int64_t bytes = 0;           ///< resident
+  int64_t streamed_bytes = 0;  ///< in host memory
+  bool on_host = true;         ///< the host can read it
 
   /// The output head where it is the embedding too and all of it lies here: then nobody reads the
   /// source again.
@@ -40,8 +46,9 @@ struct PlacedWeights {
 };
 
 struct PlacementOptions {
-  bool whole = false;   ///< every memory holds every column
-  bool release = true;  ///< give pages of the source back once placed
+  bool whole = false;         ///< every memory holds every column
+  bool stream_whole = false;  ///< units that can stream have every column in host memory, too
+  bool release = true;        ///< give pages of the source back once placed
   std::function<void(int64_t placed_bytes, int64_t all_bytes)> progress;
 };
 

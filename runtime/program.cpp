@@ -19,7 +19,10 @@ std::vector<bool> reached_parts(const Phase& phase, const Step& step) {
   return reached;
 }
 
-size_t lane_of(const Task& task, size_t num_units, uint64_t enqueues) {
+/// The device makes copies of streamed weights ahead by itself: nobody is told to.
+bool is_done_by_device(const Task& task) { return task.stage == Stage::kCopy; }
+
+size_t driven_lane_of(const Task& task, size_t num_units, uint64_t enqueues) {
   const auto unit = static_cast<size_t>(task.unit);
   const bool beside = (enqueues >> unit & 1) != 0 && on_host(task.stage);
   return beside ? num_units + unit : unit;
@@ -33,6 +36,7 @@ void add_flags(const std::vector<size_t>& lane, Program& program) {
     const auto i = static_cast<size_t>(task.id);
     for (const int dep : task.deps) {
       const auto d = static_cast<size_t>(dep);
+      // A copy's dependencies are on its own unit, and so is what depends on it.
       if (lane[d] == lane[i]) continue;
       const auto [flag, is_new] = flags.try_emplace({dep, lane[i]}, program.num_flags);
       if (!is_new) continue;
@@ -73,8 +77,8 @@ Program make_program(const ModelSpec& model, const Plan& plan, const Step& step,
   program.states.resize(tasks);
   std::vector<size_t> lane;
   for (const Task& task : program.graph.tasks) {
-    lane.push_back(lane_of(task, units, enqueues));
-    program.lanes[lane.back()].push_back(task.id);
+    lane.push_back(driven_lane_of(task, units, enqueues));
+    if (!is_done_by_device(task)) program.lanes[lane.back()].push_back(task.id);
   }
   add_flags(lane, program);
   add_states(buffers, program);

@@ -22,7 +22,8 @@ struct Program {
   TaskGraph graph;
   Exchange exchange;
   /// Lane u: what unit u does itself. Lane num_units + u: what the driver of a unit that enqueues
-  /// does on the host meanwhile. Ids in order.
+  /// does on the host meanwhile. Ids in order; copies of streamed weights are in none, since
+  /// devices make them ahead by themselves.
   std::vector<std::vector<int>> lanes;
   std::vector<std::vector<int>> waits;   ///< [task] flags to take before it
   std::vector<std::vector<int>> raises;  ///< [task] flags to raise after it

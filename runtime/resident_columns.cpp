@@ -25,7 +25,7 @@ class Collector {
     own.insert(own.end(), missing.begin(), missing.end());
   }
 
-  ResidentColumns result() && {
+  HeldColumns result() && {
     for (const ColumnSet& columns : present_) result_.of_memory.push_back(columns.pieces());
     return std::move(result_);
   }
@@ -33,30 +33,37 @@ class Collector {
  private:
   const Memories& memories_;
   std::vector<ColumnSet> present_;  ///< [memory]
-  ResidentColumns result_;
+  HeldColumns result_;
 };
 
 /// Of a matrix whose split in a phase is split_in(phase); column c of the split begins column
 /// c / per * times.
+struct Placed {
+  Range all;
+  int64_t times = 1, per = 1;
+  Home home = Home::kResident;
+};
 template <class SplitIn>
-ResidentColumns collect(const Plan& plan, const Memories& memories, Range all, int64_t times,
-                        int64_t per, const SplitIn& split_in) {
+HeldColumns collect(const Plan& plan, const Memories& memories, const Placed& matrix,
+                    const SplitIn& split_in) {
+  const auto& [all, times, per, home] = matrix;
   Collector collector(memories);
   for (int unit = 0; unit < static_cast<int>(memories.of_unit.size()); ++unit) {
-    if (memories.whole) {
+    const bool streams_all = memories.stream_whole >> unit & 1;
+    if (home == Home::kStreamed ? streams_all : memories.whole) {
       collector.need(unit, all);
       continue;
     }
     for (const Phase& phase : plan.phases)
       for (const ColumnShare& share : split_in(phase))
-        if (share.unit == unit)
+        if (share.unit == unit && share.home == home)
           collector.need(unit,
                          {share.columns.begin / per * times, share.columns.end / per * times});
   }
   return std::move(collector).result();
 }
 
-void add_bytes(const ResidentColumns& columns, DType dtype, int64_t k, int64_t segment,
+void add_bytes(const HeldColumns& columns, DType dtype, int64_t k, int64_t segment,
                std::vector<int64_t>& bytes_of_unit) {
   for (size_t unit = 0; unit < bytes_of_unit.size(); ++unit)
     for (const Range range : columns.of_unit[unit])
@@ -97,29 +104,29 @@ std::vector<LayerMatrix> layer_matrices(const ModelSpec& spec) {
           {&W::down, &P::down, &D::down, &L::down, hidden, inner, hidden}};
 }
 
-ResidentColumns resident_columns(const LayerMatrix& matrix, const Plan& plan, int64_t layer,
-                                 const Memories& memories) {
-  return collect(plan, memories, {0, matrix.columns}, matrix.times, matrix.per,
+HeldColumns held_columns(const LayerMatrix& matrix, const Plan& plan, int64_t layer,
+                         const Memories& memories, Home home) {
+  return collect(plan, memories, {{0, matrix.columns}, matrix.times, matrix.per, home},
                  [&](const Phase& phase) -> const LinearSplit& {
                    return layer_plan(phase, layer).*matrix.op;
                  });
 }
 
-ResidentColumns resident_lm_head(const ModelSpec& spec, const Plan& plan,
-                                 const Memories& memories) {
-  return collect(plan, memories, {0, spec.vocab_size}, 1, 1,
+HeldColumns held_lm_head(const ModelSpec& spec, const Plan& plan, const Memories& memories,
+                         Home home) {
+  return collect(plan, memories, {.all = {0, spec.vocab_size}, .home = home},
                  [](const Phase& phase) -> const LinearSplit& { return phase.lm_head; });
 }
 
-std::vector<int64_t> matrix_bytes(const ModelSpec& spec, const Plan& plan,
-                                  const Memories& memories) {
+std::vector<int64_t> matrix_bytes(const ModelSpec& spec, const Plan& plan, const Memories& memories,
+                                  Home home) {
   std::vector<int64_t> bytes(memories.of_unit.size());
-  add_bytes(resident_lm_head(spec, plan, memories), spec.lm_head, spec.hidden_size, spec.vocab_size,
-            bytes);
+  add_bytes(held_lm_head(spec, plan, memories, home), spec.lm_head, spec.hidden_size,
+            spec.vocab_size, bytes);
   const std::vector<LayerMatrix> matrices = layer_matrices(spec);
   for (int64_t layer = 0; layer < spec.num_layers; ++layer)
     for (const LayerMatrix& matrix : matrices)
-      add_bytes(resident_columns(matrix, plan, layer, memories),
+      add_bytes(held_columns(matrix, plan, layer, memories, home),
                 spec.layers[index(layer)].*matrix.dtype, matrix.k, matrix.segment, bytes);
   return bytes;
 }

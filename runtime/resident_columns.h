@@ -14,10 +14,12 @@ namespace tandem {
 /// Memories of the units, counted from 0 in order of units.
 std::vector<int> number_memories(const std::vector<Unit>& units);
 
-/// Who holds what: `of_unit[u]` is the memory of unit u; with `whole` every memory holds all.
+/// Who holds what: `of_unit[u]` is the memory of unit u; with `whole` every memory holds all, and
+/// unit u has all to stream where bit u of `stream_whole` is set.
 struct Memories {
   std::vector<int> of_unit;
   bool whole = false;
+  uint64_t stream_whole = 0;
 
   size_t count() const;
 };
@@ -37,8 +39,8 @@ struct LayerMatrix {
 };
 std::vector<LayerMatrix> layer_matrices(const ModelSpec& spec);
 
-/// Columns of one matrix.
-struct ResidentColumns {
+/// Columns of one matrix in one home; streamed ones lie in host memory, for the units of a memory.
+struct HeldColumns {
   /// [memory] pieces, disjoint and ascending, that make up the union of what its units need in any
   /// phase.
   std::vector<std::vector<Range>> of_memory;
@@ -46,16 +48,18 @@ struct ResidentColumns {
   /// with the first. (With Memories::whole the first unit of a memory has it all.)
   std::vector<std::vector<Range>> of_unit;
 };
-ResidentColumns resident_columns(const LayerMatrix& matrix, const Plan& plan, int64_t layer,
-                                 const Memories& memories);
-ResidentColumns resident_lm_head(const ModelSpec& spec, const Plan& plan, const Memories& memories);
+HeldColumns held_columns(const LayerMatrix& matrix, const Plan& plan, int64_t layer,
+                         const Memories& memories, Home home = Home::kResident);
+HeldColumns held_lm_head(const ModelSpec& spec, const Plan& plan, const Memories& memories,
+                         Home home = Home::kResident);
 
-/// Packed bytes of all matrices, as ResidentColumns::of_unit counts them.
-std::vector<int64_t> matrix_bytes(const ModelSpec& spec, const Plan& plan,
-                                  const Memories& memories);
+/// Packed bytes of all matrices, as HeldColumns::of_unit counts them.
+std::vector<int64_t> matrix_bytes(const ModelSpec& spec, const Plan& plan, const Memories& memories,
+                                  Home home = Home::kResident);
 
-/// The same of what really lies in every memory, and the embedding's table where rows are read from
-/// it. What units of one memory share is theirs by the plan; the first has whatever else is there.
+/// The same of what is really resident in every memory, and the embedding's table where rows are
+/// read from it. What units of one memory share is theirs by the plan; the first has whatever else
+/// is there.
 std::vector<int64_t> held_weights(const Model& model, const Plan& plan, const Memories& memories,
                                   const std::vector<PlacedWeights>& placed);
 

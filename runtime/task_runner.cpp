@@ -29,9 +29,9 @@ void run_qkv(Device& device, const Task& task, const TaskScene& s) {
   const Range queries{kv_heads.begin * group, kv_heads.end * group};
   const Range keys{kv_heads.begin * d, kv_heads.end * d};
   device.qkv({.input = normed(s, s.buffers.x.data(), task.tokens, vectors.attn_norm),
-              .wq = piece_of(placed.q, queries),
-              .wk = piece_of(placed.k, keys),
-              .wv = piece_of(placed.v, keys),
+              .wq = piece_of(placed.q, queries, task.home),
+              .wk = piece_of(placed.k, keys, task.home),
+              .wv = piece_of(placed.v, keys, task.home),
               .bq = data_or_null(vectors.q_bias),
               .bk = data_or_null(vectors.k_bias),
               .bv = data_or_null(vectors.v_bias),
@@ -91,7 +91,7 @@ void run_merge(Device& device, const Task& task, const TaskScene& s) {
 void run_residual(Device& device, const Task& task, const TaskScene& s,
                   std::span<const float> input, const MatrixPieces& weights) {
   device.linear({.input = plain(input.data(), task.tokens),
-                 .weights = piece_of(weights, task.range),
+                 .weights = piece_of(weights, task.range, task.home),
                  .columns = task.range,
                  .y = s.buffers.x.data(),
                  .y_stride = s.model.spec.hidden_size,
@@ -103,8 +103,8 @@ void run_gate_up(Device& device, const Task& task, const TaskScene& s) {
   const auto layer = static_cast<size_t>(task.layer);
   device.gate_up(
       {.input = normed(s, s.buffers.x.data(), task.tokens, s.vectors.layers[layer].ffn_norm),
-       .gate = piece_of(s.weights.layers[layer].gate, task.range),
-       .up = piece_of(s.weights.layers[layer].up, task.range),
+       .gate = piece_of(s.weights.layers[layer].gate, task.range, task.home),
+       .up = piece_of(s.weights.layers[layer].up, task.range, task.home),
        .columns = task.range,
        .h = s.buffers.h.data(),
        .h_stride = s.model.spec.intermediate_size,
@@ -116,7 +116,7 @@ void run_lm_head(Device& device, const Task& task, const TaskScene& s) {
   const ModelSpec& spec = s.model.spec;
   const float* x = s.buffers.x.data() + (s.step.tokens - task.tokens) * spec.hidden_size;
   device.linear({.input = normed(s, x, task.tokens, s.vectors.output_norm),
-                 .weights = piece_of(s.weights.lm_head, task.range),
+                 .weights = piece_of(s.weights.lm_head, task.range, task.home),
                  .columns = task.range,
                  .y = s.buffers.logits.data(),
                  .y_stride = spec.vocab_size,
@@ -162,6 +162,7 @@ void run_task(Device& device, const Task& task, const TaskScene& s) {
     case Stage::kCommit:
       return run_commit(device, task, s);
     case Stage::kSample:
+    case Stage::kCopy:
       return;
   }
 }

@@ -27,7 +27,7 @@ struct TaskScene {
   bool publish = true;                   ///< another memory reads the task's result
 };
 
-/// Every stage but sample.
+/// Every stage but sample, and copy, which devices do by themselves.
 void run_task(Device& device, const Task& task, const TaskScene& scene);
 
 }  // namespace tandem

@@ -2,8 +2,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <set>
 #include <string>
+#include <utility>
 
 #include "kernels/error.h"
 #include "sim/plan.h"
@@ -11,8 +13,14 @@
 namespace tandem {
 namespace {
 
-/// A set of units is a 64-bit mask in the cost model.
-constexpr size_t kMaxUnits = 64;
+/// A set of units and of their links is a 64-bit mask in the cost model.
+constexpr size_t kMaxUnits = 32;
+
+constexpr std::array<std::pair<const char*, LinearSplit LayerPlan::*>, 4> kSplits{
+    {{"qkv", &LayerPlan::qkv},
+     {"out", &LayerPlan::out},
+     {"gate_up", &LayerPlan::gate_up},
+     {"down", &LayerPlan::down}}};
 
 /// "4", or "0-3": the members of a range as people count them.
 std::string members(Range r) {
@@ -35,6 +43,8 @@ class Checker {
     if (plan_.phases.empty()) fail(where_, "there are no phases; expected at least one");
     for (size_t i = 0; i < plan_.phases.size(); ++i) check_phase(plan_.phases[i], phase_place(i));
     for (size_t i = 1; i < plan_.phases.size(); ++i) check_homes(i);
+    for (size_t later = 1; later < plan_.phases.size(); ++later)
+      for (size_t first = 0; first < later; ++first) check_weight_homes(first, later);
   }
 
  private:
@@ -214,12 +224,75 @@ class Checker {
     }
   }
 
+  /// Weights lie where one phase finds them for all phases.
+  void check_weight_homes(size_t first, size_t later) const {
+    const Phase &a = plan_.phases[first], &b = plan_.phases[later];
+    check_weight_homes(a.lm_head, b.lm_head, first, phase_place(later) + ": lm_head");
+    for (const LayerPlan& in_first : a.layers)
+      for (const LayerPlan& in_later : b.layers) {
+        const Range layers = intersect(in_first.layers, in_later.layers);
+        if (layers.empty()) continue;
+        for (const auto& [op, split] : kSplits)
+          check_weight_homes(in_first.*split, in_later.*split, first,
+                             layer_place(phase_place(later), layers) + ": " + op);
+      }
+  }
+
+  void check_weight_homes(const LinearSplit& first, const LinearSplit& later, size_t first_phase,
+                          const std::string& place) const {
+    const auto name = [](Home home) { return home == Home::kStreamed ? "streamed" : "resident"; };
+    for (const ColumnShare& a : first)
+      for (const ColumnShare& b : later) {
+        const Range both = intersect(a.columns, b.columns);
+        if (a.unit != b.unit || a.home == b.home || both.empty()) continue;
+        fail(place, fmt::format("columns {} of {} are {}, but {} in phase {}; a unit has a column "
+                                "in one home",
+                                interval(both), unit_name(a.unit), name(b.home), name(a.home),
+                                first_phase + 1));
+      }
+  }
+
   const Plan& plan_;
   const ModelSpec& model_;
   const std::string& where_;
 };
 
+/// Calls f(op, layers, split) for every split of a plan; lm_head has no layers.
+template <class Function>
+void for_splits(const Plan& plan, const Function& f) {
+  for (const Phase& phase : plan.phases) {
+    for (const LayerPlan& layer : phase.layers)
+      for (const auto& [op, split] : kSplits) f(op, layer.layers, layer.*split);
+    f("lm_head", Range{}, phase.lm_head);
+  }
+}
+
 }  // namespace
+
+uint64_t streaming_units(const Plan& plan) {
+  uint64_t units = 0;
+  for_splits(plan, [&](const char*, Range, const LinearSplit& split) {
+    for (const ColumnShare& share : split)
+      if (share.home == Home::kStreamed && !share.columns.empty())
+        units |= uint64_t{1} << share.unit;
+  });
+  return units;
+}
+
+void check_streaming_units(const Plan& plan, const std::vector<Unit>& units,
+                           const std::string& where) {
+  for_splits(plan, [&](const char* op, Range layers, const LinearSplit& split) {
+    const std::string place = layers.empty() ? "" : fmt::format(": layers {}", members(layers));
+    for (const ColumnShare& share : split) {
+      const Unit& unit = units[static_cast<size_t>(share.unit)];
+      if (share.home == Home::kStreamed && unit.kind != UnitKind::kCuda)
+        throw Error(
+            fmt::format("{}{}: {}: {}.streamed: {} is a CPU unit, which computes weights "
+                        "where they lie; expected a CUDA unit",
+                        where, place, op, unit.name, unit.name));
+    }
+  });
+}
 
 void check_plan(const Plan& plan, const ModelSpec& model, const std::string& where) {
   Checker(plan, model, where).check();

@@ -81,6 +81,8 @@ TaskCost CostModel::cost(const Task& task) const {
       const auto layers = static_cast<double>(task.range.size());
       return by_curve(profile, profile.commit, task.bytes / layers, layers, task.bytes);
     }
+    case Stage::kCopy:
+      return copy(task);
     case Stage::kQkv:
     case Stage::kOut:
     case Stage::kGateUp:
@@ -127,6 +129,23 @@ TaskCost CostModel::attention(const UnitCost& unit, const Task& task) const {
   return sum.with_demand(std::min(task.bytes, deliverable));
 }
 
+TaskCost CostModel::copy(const Task& task) const {
+  CostSum sum;
+  sum.add(read(streaming(task.unit), task.bytes));
+  return sum.with_demand(task.bytes);
+}
+
+/// Every copy is a launch, and then its bytes.
+double CostModel::receive_s(int unit, const std::vector<Transfer>& transfers) const {
+  const UnitCost& to = units_[static_cast<size_t>(unit)];
+  double seconds = 0;
+  for (const Transfer& transfer : transfers) {
+    seconds += to.profile->barrier_s.median;
+    if (to.receive_per_s > 0) seconds += transfer.bytes / to.receive_per_s;
+  }
+  return seconds;
+}
+
 CurveValue CostModel::roofline(const UnitCost& unit, double bytes) {
   const UnitProfile& profile = *unit.profile;
   CurveValue value =
@@ -145,15 +164,21 @@ double CostModel::handoff_s(int from, int to) const {
   return handoff_s_[static_cast<size_t>(from) * units_.size() + static_cast<size_t>(to)];
 }
 
+double CostModel::alone_per_s(size_t lane) const {
+  return lane < units_.size() ? units_[lane].profile->dram_read_per_s.median
+                              : streaming(static_cast<int>(lane - units_.size())).median;
+}
+
 double CostModel::capacity_per_s(uint64_t active_mask) const {
   double sum = 0, largest = 0;
-  for (size_t i = 0; i < units_.size(); ++i) {
-    if (!(active_mask >> i & 1)) continue;
-    const double alone = units_[i].profile->dram_read_per_s.median;
+  for (size_t lane = 0; lane < 2 * units_.size(); ++lane) {
+    if (!(active_mask >> lane & 1)) continue;
+    const double alone = alone_per_s(lane);
     sum += alone;
     largest = std::max(largest, alone);
   }
-  double total = sum;
+  const bool copies = active_mask >> units_.size() != 0;
+  double total = copies && host_per_s_ > 0 ? std::min(sum, host_per_s_) : sum;
   int smallest = std::numeric_limits<int>::max();
   for (const ContentionSet& set : contention_) {
     if ((set.mask & active_mask) != active_mask || std::popcount(set.mask) >= smallest) continue;

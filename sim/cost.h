@@ -9,15 +9,16 @@
 
 #include "profiles/machine_profile.h"
 #include "sim/curve_family.h"
+#include "sim/exchange.h"
 #include "sim/model_spec.h"
 #include "sim/task_graph.h"
 
 namespace tandem {
 
 struct TaskCost {
-  double seconds = 0;       ///< alone on its unit
+  double seconds = 0;       ///< alone on its lane
   double spread = 0;        ///< relative interquartile range of the figures behind it
-  double memory_bytes = 0;  ///< demand on the unit's memory over `seconds`, in bytes of bare reads;
+  double memory_bytes = 0;  ///< demand on the lane's memory over `seconds`, in bytes of bare reads;
                             ///< 0 = cache-resident
   bool extrapolated = false;  ///< outside what was measured
 };
@@ -27,7 +28,8 @@ struct TaskCost {
 /// counts as extrapolated.
 class CostModel {
  public:
-  /// Error where the plan names a unit the profile lacks. A dtype that was not measured is priced
+  /// Error where the plan names a unit the profile lacks, or streams to one that cannot or was not
+  /// measured. A dtype that was not measured is priced
   /// from the nearest measured one by bytes and reported by unmeasured(). The plan has passed
   /// check_plan; `machine` must outlive the cost model. `residents`, bit m = memory m: what is read
   /// of it stays in the last-level cache; without it, as the plan's own decode step has it.
@@ -38,15 +40,27 @@ class CostModel {
   /// One-way hand-off from unit a to unit b (0 within a unit). A link that was not measured costs
   /// what its opposite does, or else the slowest one measured.
   double handoff_s(int from, int to) const;
-  /// Bytes/s that the units of `active` (bit i = unit i) can draw together from the memory they
-  /// share: measured for that set, or for the smallest set that holds it, or else the sum of what
-  /// each draws alone.
+  /// Time that a unit takes to copy results of others into its memory, one after another.
+  double receive_s(int unit, const std::vector<Transfer>& transfers) const;
+  /// Bit u: unit u has a memory of its own and copies what others computed.
+  uint64_t own_memory() const { return own_memory_; }
+  /// Bytes/s of weights over a unit's link, when nothing disturbs it; 0 where it cannot stream.
+  double stream_per_s(int unit) const { return streaming(unit).median; }
+  /// Bytes/s that the lanes of `active` (bit i = lane i, see lane_of()) can draw together from the
+  /// memory they share: measured for that set, or for the smallest set that holds it, or else the
+  /// sum of what each draws alone; but copies that were not measured beside units of the host's
+  /// memory draw no more with them than units do.
   double capacity_per_s(uint64_t active_mask) const;
   /// Time over time alone that units of `active` need for compute-bound work when they run at once:
   /// measured for that set, or else the largest of the sets within it, or 1.
   double compute_slowdown(uint64_t active_mask) const;
-  /// Counted from 0 in order of units.
-  int memory_of(int unit) const { return units_[static_cast<size_t>(unit)].memory; }
+  /// Whether a lane is a unit's link.
+  bool is_link(int lane) const { return lane >= num_units(); }
+  /// Memory that a lane draws on, counted from 0 in order of units. Copies draw on the memory of
+  /// CPU units.
+  int memory_of(int lane) const {
+    return is_link(lane) ? host_memory_ : units_[static_cast<size_t>(lane)].memory;
+  }
   int num_memories() const;
   /// Dtypes of the model that the profile has no curve for.
   std::vector<DType> unmeasured() const { return unmeasured_; }
@@ -70,6 +84,7 @@ class CostModel {
     std::array<DTypeCost, kDTypes.size()> dtypes;
     CurveFamily attention;       ///< axis rows, of the nearest head_dim and group
     double attention_scale = 1;  ///< bytes of a position over those of the curves
+    double receive_per_s = 0;    ///< of results copied from host memory; 0 = not measured
   };
   struct ContentionSet {
     uint64_t mask = 0;
@@ -84,6 +99,8 @@ class CostModel {
   uint64_t find_residents(const MachineProfile& machine, const ModelSpec& model,
                           const Plan& plan) const;
   void find_links(const MachineProfile& machine, const Plan& plan);
+  void find_host(const MachineProfile& machine);
+  void check_streams(const MachineProfile& machine, const Plan& plan) const;
   void find_contention(const MachineProfile& machine, const Plan& plan);
   void find_linear(UnitCost& unit);
   void find_draws(const MachineProfile& machine);
@@ -92,6 +109,13 @@ class CostModel {
 
   TaskCost linear(const UnitCost& unit, const Task& task) const;
   TaskCost attention(const UnitCost& unit, const Task& task) const;
+  TaskCost copy(const Task& task) const;
+  int num_units() const { return static_cast<int>(units_.size()); }
+  const Figure& streaming(int unit) const {
+    return units_[static_cast<size_t>(unit)].profile->stream_per_s;
+  }
+  /// Bytes/s of a lane that draws alone.
+  double alone_per_s(size_t lane) const;
   /// Reading `bytes` once, for want of a curve.
   static CurveValue roofline(const UnitCost& unit, double bytes);
 
@@ -99,6 +123,9 @@ class CostModel {
   int64_t head_dim_;
   int64_t group_;
   std::vector<UnitCost> units_;
+  uint64_t own_memory_ = 0;
+  int host_memory_ = 0;            ///< where there is no CPU unit, one that nobody else reads
+  double host_per_s_ = 0;          ///< the most that units of it were measured to read
   std::vector<double> handoff_s_;  ///< [units x units]
   std::vector<ContentionSet> contention_;
   std::vector<DType> unmeasured_;

@@ -36,6 +36,8 @@ CostModel::CostModel(const ModelSpec& model, const MachineProfile& machine, cons
   for (UnitCost& unit : units_)
     unit.resident = reads_through_cache(unit) && (staying >> unit.memory & 1);
   find_links(machine, plan);
+  find_host(machine);
+  check_streams(machine, plan);
   find_contention(machine, plan);
   for (UnitCost& unit : units_) {
     find_linear(unit);
@@ -65,7 +67,42 @@ void CostModel::find_units(const MachineProfile& machine, const Plan& plan) {
     }
     units_.emplace_back().profile = &*found;
     units_.back().memory = memory;
+    if (found->unit.kind == UnitKind::kCuda) own_memory_ |= uint64_t{1} << (units_.size() - 1);
   }
+}
+
+/// The memory that copies read is the one of the first CPU unit.
+void CostModel::find_host(const MachineProfile& machine) {
+  host_memory_ = num_memories();
+  const auto first = std::find_if(units_.begin(), units_.end(), [](const UnitCost& unit) {
+    return unit.profile->unit.kind == UnitKind::kCpu;
+  });
+  if (first == units_.end()) return;
+  host_memory_ = first->memory;
+  const auto reads_it = [&](const std::string& name) {
+    return std::any_of(machine.units.begin(), machine.units.end(), [&](const UnitProfile& unit) {
+      return unit.unit.name == name && unit.unit.memory == first->profile->unit.memory;
+    });
+  };
+  for (const UnitProfile& unit : machine.units)
+    if (reads_it(unit.unit.name)) host_per_s_ = std::max(host_per_s_, unit.dram_read_per_s.median);
+  for (const Contention& set : machine.contention)
+    if (std::all_of(set.units.begin(), set.units.end(), reads_it))
+      host_per_s_ = std::max(host_per_s_, set.total_per_s.median);
+}
+
+void CostModel::check_streams(const MachineProfile& machine, const Plan& plan) const {
+  const uint64_t streaming = streaming_units(plan);
+  if (streaming == 0) return;
+  std::vector<Unit> units;
+  for (const UnitCost& unit : units_) units.push_back(unit.profile->unit);
+  check_streaming_units(plan, units, "plan");
+  for (int unit = 0; unit < num_units(); ++unit)
+    if ((streaming >> unit & 1) && stream_per_s(unit) <= 0)
+      throw Error(
+          fmt::format("plan: {} streams weights, but machine {} has no stream_per_s of it: "
+                      "profile again, or keep them resident",
+                      units[static_cast<size_t>(unit)].name, machine.machine.name));
 }
 
 uint64_t CostModel::find_residents(const MachineProfile& machine, const ModelSpec& model,
@@ -101,17 +138,25 @@ void CostModel::find_links(const MachineProfile& machine, const Plan& plan) {
       if (seconds < 0) seconds = measured(to, from);
       handoff_s_[from * n + to] = seconds < 0 ? slowest : seconds;
     }
+  for (UnitCost& unit : units_) {
+    unit.receive_per_s = unit.profile->stream_per_s.median;
+    for (const Link& link : machine.links)
+      if (link.to == unit.profile->unit.name && link.bytes_per_s.median > 0)
+        unit.receive_per_s = link.bytes_per_s.median;
+  }
 }
 
 void CostModel::find_contention(const MachineProfile& machine, const Plan& plan) {
   for (const Contention& measured : machine.contention) {
     uint64_t mask = 0;
-    // Units that the plan lacks come behind those it has: what a larger set reaches bounds a
-    // smaller one that was not measured.
-    size_t next = plan.units.size();
+    // What the plan lacks comes behind its lanes: what a larger set reaches bounds a smaller one
+    // that was not measured.
+    size_t next = 2 * plan.units.size();
     for (const std::string& name : measured.units) {
-      const int unit = index_of(plan.units, name);
-      mask |= uint64_t{1} << (unit >= 0 ? static_cast<size_t>(unit) : next++);
+      const bool link = is_link_name(name);
+      const int unit = index_of(plan.units, link ? unit_of_link(name) : name);
+      const size_t lane = static_cast<size_t>(unit) + (link ? plan.units.size() : 0);
+      mask |= uint64_t{1} << (unit >= 0 ? lane : std::min<size_t>(next++, 63));
     }
     contention_.push_back({mask, measured.total_per_s.median, measured.compute_slowdown.median});
   }
@@ -148,7 +193,8 @@ void CostModel::find_draws(const MachineProfile& machine) {
   for (UnitCost& unit : units_) {
     const Contention* largest = nullptr;
     for (const Contention& set : machine.contention)
-      if (std::find(set.units.begin(), set.units.end(), unit.profile->unit.name) !=
+      if (std::none_of(set.units.begin(), set.units.end(), is_link_name) &&
+          std::find(set.units.begin(), set.units.end(), unit.profile->unit.name) !=
               set.units.end() &&
           (largest == nullptr || set.units.size() > largest->units.size()))
         largest = &set;

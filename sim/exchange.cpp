@@ -135,6 +135,8 @@ class Tracking {
         return {{Buffer::kLogits, 0, {0, model_.vocab_size}}};
       case Stage::kCommit:
         return commit_reads(task);
+      case Stage::kCopy:
+        return {};
     }
     return {};
   }
@@ -189,6 +191,7 @@ class Tracking {
         return {{Buffer::kLogits, 0, task.range}};
       case Stage::kSample:
       case Stage::kCommit:
+      case Stage::kCopy:
         return {};
     }
     return {};

@@ -2,12 +2,13 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstdint>
 
 namespace tandem {
 namespace {
 
-uint64_t bit(int unit) { return uint64_t{1} << unit; }
+uint64_t bit(int lane) { return uint64_t{1} << lane; }
 
 /// The level at which demands, cut to it, add up to the capacity; `demands` exceed it together and
 /// are sorted here.
@@ -25,7 +26,7 @@ double fair_level(std::span<double> demands, double capacity) {
 
 void share_memory(const CostModel& cost, std::span<Running> running, int memory) {
   const auto draws = [&](const Running& task) {
-    return task.demand_per_s > 0 && cost.memory_of(task.unit) == memory;
+    return task.demand_per_s > 0 && cost.memory_of(task.lane) == memory;
   };
   std::array<double, 64> demands{};
   size_t count = 0;
@@ -35,7 +36,7 @@ void share_memory(const CostModel& cost, std::span<Running> running, int memory)
     if (!draws(task)) continue;
     demands[count++] = task.demand_per_s * task.rate;
     sum += task.demand_per_s * task.rate;
-    mask |= bit(task.unit);
+    mask |= bit(task.lane);
   }
   if (count < 2) return;
   const double capacity = cost.capacity_per_s(mask);
@@ -50,11 +51,11 @@ void share_memory(const CostModel& cost, std::span<Running> running, int memory)
 void share_rates(const CostModel& cost, std::span<Running> running) {
   uint64_t active = 0, memories = 0;
   for (const Running& task : running) {
-    active |= bit(task.unit);
-    memories |= bit(cost.memory_of(task.unit));
+    if (!cost.is_link(task.lane)) active |= bit(task.lane);
+    memories |= bit(cost.memory_of(task.lane));
   }
-  const double slowdown = running.size() < 2 ? 1 : cost.compute_slowdown(active);
-  for (Running& task : running) task.rate = 1 / slowdown;
+  const double slowdown = std::popcount(active) < 2 ? 1 : cost.compute_slowdown(active);
+  for (Running& task : running) task.rate = cost.is_link(task.lane) ? 1 : 1 / slowdown;
   for (int memory = 0; memories >> memory; ++memory) share_memory(cost, running, memory);
 }
 

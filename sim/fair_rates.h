@@ -7,16 +7,16 @@
 
 namespace tandem {
 
-/// A task in progress; at most one per unit.
+/// A task in progress; at most one per lane (see lane_of()).
 struct Running {
-  int unit = 0;
+  int lane = 0;
   double demand_per_s = 0;  ///< bytes/s of its memory that it draws when alone
   double rate = 1;          ///< of its speed alone, set by share_rates()
 };
 
-/// Sets the rates. Every task is slowed by the compute slowdown of the units that are active; where
-/// the demands that are left on one memory exceed the capacity of the units that draw on it, they
-/// share it max-min fairly (Bertsekas and Gallager 1992, sec. 6.5.2). A unit that draws alone is
+/// Sets the rates. Every unit is slowed by the compute slowdown of the units that are active; where
+/// the demands that are left on one memory exceed the capacity of the lanes that draw on it, they
+/// share it max-min fairly (Bertsekas and Gallager 1992, sec. 6.5.2). A lane that draws alone is
 /// never slowed: its measured time is its capacity.
 void share_rates(const CostModel& cost, std::span<Running> running);
 

@@ -16,11 +16,11 @@ constexpr double k90Sigmas = 1.645;
 /// Figures are never better known than this: medians of runs minutes apart differ by as much.
 constexpr double kSmallestHalfWidth = 0.02;
 
-/// What held up the start of `task`: the dependency, or the task before it on its unit, that let it
+/// What held up the start of `task`: the dependency, or the task before it on its lane, that let it
 /// go last; -1 = none.
-int predecessor(const Task& task, int previous_on_unit, const CostModel& cost,
+int predecessor(const Task& task, int previous_on_lane, const CostModel& cost,
                 const Timeline& timeline) {
-  int latest = previous_on_unit;
+  int latest = previous_on_lane;
   const auto release_s = [&](int id) {
     const Span& span = timeline.spans[static_cast<size_t>(id)];
     return span.end_s + cost.handoff_s(span.unit, task.unit);
@@ -33,10 +33,10 @@ int predecessor(const Task& task, int previous_on_unit, const CostModel& cost,
 /// Ids of a chain of tasks that makes up the makespan, last first.
 std::vector<int> critical_path(const TaskGraph& graph, const CostModel& cost,
                                const Timeline& timeline) {
-  std::vector<int> last_on_unit(static_cast<size_t>(graph.num_units), -1);
+  std::vector<int> last_on_lane(2 * static_cast<size_t>(graph.num_units), -1);
   std::vector<int> predecessors;
   for (const Task& task : graph.tasks) {
-    int& last = last_on_unit[static_cast<size_t>(task.unit)];
+    int& last = last_on_lane[static_cast<size_t>(lane_of(task, graph.num_units))];
     predecessors.push_back(predecessor(task, last, cost, timeline));
     last = task.id;
   }

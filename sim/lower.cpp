@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <span>
 #include <utility>
 
@@ -50,7 +51,8 @@ class Lowering {
       : model_(model),
         plan_(plan),
         phase_(phase_for(plan, step.tokens, step.context)),
-        visible_new_(mean_visible_new(step)) {
+        visible_new_(mean_visible_new(step)),
+        readers_(plan.units.size()) {
     graph_.step = step;
     graph_.num_units = static_cast<int>(plan.units.size());
   }
@@ -112,33 +114,92 @@ class Lowering {
     return linear(Stage::kDown, layer, plan.down, gate_up, {{dtypes.down, 0, inner}});
   }
 
-  /// One task per non-empty share, its columns of every matrix in `shapes` (whose own are ignored).
+  /// Columns of a share that one task multiplies.
+  struct Product {
+    Stage stage;
+    int layer;
+    Range columns;
+    std::span<const MatrixWork> matrices;
+    size_t per_slot;  ///< matrices that lie in a slot together where they are streamed
+  };
+
+  /// A streamed share's copies come before the task that reads them.
+  Task& add_product(const ColumnShare& share, const Product& product, const Ids& deps) {
+    const Ids copies = share.home == Home::kStreamed ? add_copies(share.unit, product) : Ids{};
+    Task& task = add(product.stage, product.layer, share.unit, product.columns, deps);
+    task.deps.insert(task.deps.end(), copies.begin(), copies.end());
+    task.home = share.home;
+    for (const MatrixWork& matrix : product.matrices) add_matrix(task, matrix);
+    return task;
+  }
+
+  Ids add_copies(int unit, const Product& product) {
+    std::vector<int>& readers = readers_[static_cast<size_t>(unit)];
+    const size_t copies = product.matrices.size() / product.per_slot;
+    const int reader = static_cast<int>(graph_.tasks.size() + copies);
+    Ids ids;
+    for (size_t i = 0; i < copies; ++i) {
+      const auto slot_was = std::ssize(readers) - kStreamSlots;
+      const Ids read = slot_was < 0 ? Ids{} : Ids{readers[static_cast<size_t>(slot_was)]};
+      Task& copy = add(Stage::kCopy, product.layer, unit, product.columns, read);
+      copy.home = Home::kStreamed;
+      for (const MatrixWork& matrix :
+           product.matrices.subspan(i * product.per_slot, product.per_slot))
+        add_matrix(copy, matrix);
+      copy.flops = 0;
+      ids.push_back(copy.id);
+      readers.push_back(reader);
+    }
+    return ids;
+  }
+
+  /// Columns of a share's tasks: all of them, or where it is streamed as many as fill a slot.
+  static int64_t columns_at_once(const ColumnShare& share, int64_t align, int64_t align_bytes) {
+    if (share.home == Home::kResident) return std::max<int64_t>(1, share.columns.size());
+    return std::max<int64_t>(1, kStreamSlotBytes / align_bytes) * align;
+  }
+
+  /// Tasks of every non-empty share, their columns of every matrix in `shapes` (whose own are
+  /// ignored). What waits for a share waits for its last task.
   Ids linear(Stage stage, int layer, const LinearSplit& split, const Ids& deps,
              std::initializer_list<MatrixWork> shapes) {
+    std::array<MatrixWork, 3> matrices{};
+    std::copy(shapes.begin(), shapes.end(), matrices.begin());
+    const std::span<MatrixWork> used(matrices.data(), shapes.size());
+    int64_t align_bytes = 0;
+    for (const MatrixWork& shape : used)
+      align_bytes += kColumnAlign * row_bytes(shape.dtype, shape.k);
     Ids ids;
     for (const ColumnShare& share : split) {
-      if (share.columns.empty()) continue;
-      Task& task = add(stage, layer, share.unit, share.columns, deps);
-      for (const MatrixWork& shape : shapes)
-        add_matrix(task, {shape.dtype, share.columns.size(), shape.k});
-      ids.push_back(task.id);
+      const int64_t step = columns_at_once(share, kColumnAlign, align_bytes);
+      for (int64_t begin = share.columns.begin; begin < share.columns.end; begin += step) {
+        const Range columns{begin, std::min(begin + step, share.columns.end)};
+        for (MatrixWork& matrix : used) matrix.columns = columns.size();
+        add_product(share, {stage, layer, columns, used, used.size()}, deps);
+      }
+      if (!share.columns.empty()) ids.push_back(graph_.tasks.back().id);
     }
     return ids;
   }
 
   Ids qkv(const LayerPlan& plan, int layer, const Ids& deps) {
     const LayerDTypes& dtypes = model_.layers[static_cast<size_t>(layer)];
-    const int64_t hidden = model_.hidden_size;
+    const int64_t hidden = model_.hidden_size, width = model_.qkv_columns_per_kv_head();
+    // Each matrix is copied by itself, and of a head the queries are largest.
+    const int64_t head_bytes = model_.group() * model_.head_dim * row_bytes(dtypes.q, hidden);
     Ids ids;
     for (const ColumnShare& share : plan.qkv) {
-      if (share.columns.empty()) continue;
-      Task& task = add(Stage::kQkv, layer, share.unit, share.columns, deps);
-      task.kv_heads = share.columns.size() / model_.qkv_columns_per_kv_head();
-      const int64_t columns = task.kv_heads * model_.head_dim;
-      add_matrix(task, {dtypes.q, columns * model_.group(), hidden});
-      add_matrix(task, {dtypes.k, columns, hidden});
-      add_matrix(task, {dtypes.v, columns, hidden});
-      ids.push_back(task.id);
+      const int64_t step = columns_at_once(share, width, head_bytes);
+      for (int64_t begin = share.columns.begin; begin < share.columns.end; begin += step) {
+        const Range piece{begin, std::min(begin + step, share.columns.end)};
+        const int64_t heads = piece.size() / width, columns = heads * model_.head_dim;
+        const std::array<MatrixWork, 3> matrices{{{dtypes.q, columns * model_.group(), hidden},
+                                                  {dtypes.k, columns, hidden},
+                                                  {dtypes.v, columns, hidden}}};
+        Task& task = add_product(share, {Stage::kQkv, layer, piece, matrices, 1}, deps);
+        task.kv_heads = heads;
+        ids.push_back(task.id);
+      }
     }
     return ids;
   }
@@ -239,6 +300,8 @@ class Lowering {
   const Plan& plan_;
   const Phase& phase_;
   const double visible_new_;
+  std::vector<std::vector<int>>
+      readers_;  ///< [unit] of its copies so far, the tasks that read them
   TaskGraph graph_;
 };
 

@@ -7,7 +7,9 @@
 #include <string>
 #include <vector>
 
+#include "kernels/home.h"
 #include "kernels/range.h"
+#include "profiles/machine_profile.h"
 #include "sim/model_spec.h"
 
 namespace tandem {
@@ -16,10 +18,12 @@ namespace tandem {
 struct ColumnShare {
   int unit = 0;
   Range columns;
+  Home home = Home::kResident;  ///< where the unit finds their weights
   friend bool operator==(const ColumnShare&, const ColumnShare&) = default;
 };
 /// Disjoint, ascending, covering [0, columns of the op); cut on kColumnAlign (qkv: on
-/// qkv_columns_per_kv_head).
+/// qkv_columns_per_kv_head). A unit may have a resident and a streamed share, in plan.yaml in this
+/// order.
 using LinearSplit = std::vector<ColumnShare>;
 
 /// Query x keys of some heads, positions and, where new_tokens, the tokens of the step.
@@ -97,9 +101,15 @@ const LayerPlan& layer_plan(const Phase& phase, int64_t layer);
 Plan single_unit_plan(const ModelSpec& model, const std::vector<std::string>& units, int unit);
 
 /// Error naming the op, the value and what was expected, unless every rule above holds for the
-/// model, and a (kv head, position) has the same home in all phases, a part of a later phase within
-/// one home. `where` begins the message (a file name).
+/// model, a (kv head, position) has the same home in all phases, a part of a later phase within
+/// one home, and no column of a unit is resident in one phase and streamed in another. `where`
+/// begins the message (a file name).
 void check_plan(const Plan& plan, const ModelSpec& model, const std::string& where);
+/// Error where a unit that is no CUDA unit streams. `units` are those of plan.units in its order.
+void check_streaming_units(const Plan& plan, const std::vector<Unit>& units,
+                           const std::string& where);
+/// Bit u: unit u has a streamed share in some phase.
+uint64_t streaming_units(const Plan& plan);
 
 /// Columns of qkv: kv heads in order, of each its query heads, its K, its V.
 inline int64_t qkv_columns(const ModelSpec& model) {

@@ -40,7 +40,7 @@ double resident_limit_bytes(const MachineProfile& machine) {
 std::vector<double> decode_bytes(const ModelSpec& model, const Plan& plan) {
   std::vector<double> bytes(plan.units.size());
   for (const Task& task : lower(model, plan, workload_step(plan)).tasks)
-    if (task.num_matrices > 0 || task.stage == Stage::kAttention)
+    if ((task.num_matrices > 0 && task.stage != Stage::kCopy) || task.stage == Stage::kAttention)
       bytes[static_cast<size_t>(task.unit)] += task.bytes;
   return bytes;
 }

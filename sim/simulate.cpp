@@ -14,12 +14,15 @@ constexpr double kNever = std::numeric_limits<double>::infinity();
 
 class Simulation {
  public:
-  Simulation(const TaskGraph& graph, const CostModel& cost)
-      : graph_(graph), cost_(cost), queues_(static_cast<size_t>(graph.num_units)) {
+  Simulation(const TaskGraph& graph, const CostModel& cost, const Exchange& exchange)
+      : graph_(graph),
+        cost_(cost),
+        exchange_(exchange),
+        queues_(2 * static_cast<size_t>(graph.num_units)) {
     timeline_.spans.resize(graph.tasks.size());
     ended_.resize(graph.tasks.size());
     for (const Task& task : graph.tasks)
-      queues_[static_cast<size_t>(task.unit)].tasks.push_back(task.id);
+      queues_[static_cast<size_t>(lane_of(task, graph.num_units))].tasks.push_back(task.id);
   }
 
   Timeline run() && {
@@ -77,10 +80,16 @@ class Simulation {
 
   void start(const Task& task) {
     const TaskCost cost = cost_.cost(task);
-    const double demand = cost.seconds > 0 ? cost.memory_bytes / cost.seconds : 0;
+    const double seconds = cost.seconds + receive_s(task);
+    const double demand = seconds > 0 ? cost.memory_bytes / seconds : 0;
     timeline_.spans[static_cast<size_t>(task.id)] = {task.id, task.unit, now_, now_};
-    running_.push_back({.unit = task.unit, .demand_per_s = demand});
-    work_.push_back({task.id, cost.seconds});
+    running_.push_back({.lane = lane_of(task, graph_.num_units), .demand_per_s = demand});
+    work_.push_back({task.id, seconds});
+  }
+
+  double receive_s(const Task& task) const {
+    if (exchange_.receives.empty()) return 0;
+    return cost_.receive_s(task.unit, exchange_.receives[static_cast<size_t>(task.id)]);
   }
 
   double end_s(size_t i) const { return now_ + work_[i].left_s / running_[i].rate; }
@@ -102,7 +111,7 @@ class Simulation {
       }
       timeline_.spans[static_cast<size_t>(work_[i].task)].end_s = to;
       ended_[static_cast<size_t>(work_[i].task)] = true;
-      queues_[static_cast<size_t>(running_[i].unit)].busy = false;
+      queues_[static_cast<size_t>(running_[i].lane)].busy = false;
       work_.erase(work_.begin() + static_cast<std::ptrdiff_t>(i));
       running_.erase(running_.begin() + static_cast<std::ptrdiff_t>(i));
     }
@@ -111,7 +120,8 @@ class Simulation {
 
   const TaskGraph& graph_;
   const CostModel& cost_;
-  std::vector<Queue> queues_;  ///< per unit
+  const Exchange& exchange_;
+  std::vector<Queue> queues_;  ///< per lane
   std::vector<Running> running_;
   std::vector<Work> work_;   ///< of running_, in the same order
   std::vector<char> ended_;  ///< by task
@@ -121,8 +131,14 @@ class Simulation {
 
 }  // namespace
 
-Timeline simulate(const TaskGraph& graph, const CostModel& cost) {
-  return Simulation(graph, cost).run();
+Timeline simulate(const TaskGraph& graph, const CostModel& cost, const Exchange& exchange) {
+  return Simulation(graph, cost, exchange).run();
+}
+
+Timeline simulate(const ModelSpec& model, const Plan& plan, const TaskGraph& graph,
+                  const CostModel& cost) {
+  if (cost.own_memory() == 0) return simulate(graph, cost);
+  return simulate(graph, cost, exchange_of(model, plan, graph, cost.own_memory()));
 }
 
 }  // namespace tandem

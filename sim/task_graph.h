@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "kernels/dtype.h"
+#include "kernels/home.h"
 #include "kernels/range.h"
 #include "sim/model_spec.h"
 #include "sim/plan.h"
@@ -32,13 +33,15 @@ enum class Stage : uint8_t {
   kDown,
   kLmHead,
   kSample,
-  kCommit
+  kCommit,
+  kCopy  ///< streamed weights over the link of their unit, beside what the unit does
 };
-inline constexpr std::array<std::string_view, 10> kStageNames{
-    "embed", "qkv", "attention", "merge", "out", "gate_up", "down", "lm_head", "sample", "commit"};
+inline constexpr std::array<std::string_view, 11> kStageNames{
+    "embed", "qkv",     "attention", "merge",  "out", "gate_up",
+    "down",  "lm_head", "sample",    "commit", "copy"};
 constexpr std::string_view name(Stage stage) { return kStageNames[static_cast<size_t>(stage)]; }
 
-/// One matrix slice that a linear task multiplies.
+/// One matrix slice that a linear task multiplies, or a copy copies.
 struct MatrixWork {
   DType dtype = DType::kF32;
   int64_t columns = 0;
@@ -57,15 +60,21 @@ struct Task {
   int64_t tokens = 1;                    ///< rows of input (lm_head: logits rows)
   std::array<MatrixWork, 3> matrices{};  ///< linear stages; the used ones come first
   int num_matrices = 0;
-  int64_t kv_heads = 0;  ///< attention, merge
-  double positions = 0;  ///< attention: mean positions seen per token
-  bool whole = true;     ///< attention: covers its heads alone, so it writes o / l, not a state
-  double bytes = 0;      ///< weights, or keys and values, read from the unit's memory
+  Home home = Home::kResident;  ///< of the matrices
+  int64_t kv_heads = 0;         ///< attention, merge
+  double positions = 0;         ///< attention: mean positions seen per token
+  bool whole = true;  ///< attention: covers its heads alone, so it writes o / l, not a state
+  double bytes = 0;   ///< weights, or keys and values, read from the unit's memory
   double flops = 0;
   std::vector<int> deps;  ///< ids, all smaller than id
 };
 
-/// Tasks in topological order; a unit does its own in this order.
+/// Who does a task: units are lanes 0, 1, ...; behind them comes the link of each.
+constexpr int lane_of(const Task& task, int num_units) {
+  return task.stage == Stage::kCopy ? num_units + task.unit : task.unit;
+}
+
+/// Tasks in topological order; a lane does its own in this order.
 struct TaskGraph {
   Step step;
   int num_units = 0;
@@ -77,6 +86,11 @@ struct TaskGraph {
 /// without work in this step make no task; a part makes one task per run of heads that the same
 /// parts work on. A merge depends on exactly the tasks whose states it merges, in ascending order
 /// of position. Without logits rows, commit follows the last layer.
+///
+/// A streamed share makes a task for each piece that fills a slot (see kernels/home.h), and each of
+/// these depends on copies: one of each matrix of qkv, one of all matrices elsewhere. A copy
+/// depends on what reads the slot before it. Later stages depend on the last piece of a share, but
+/// attention on the pieces that have its heads.
 TaskGraph lower(const ModelSpec& model, const Plan& plan, const Step& step);
 
 struct Span {
@@ -88,7 +102,9 @@ struct Span {
 
 struct Timeline {
   enum class Origin : uint8_t { kSimulated, kMeasured } origin = Origin::kSimulated;
-  std::vector<Span> spans;  ///< one per task, by task id
+  /// One per task, by task id. A measured one has none for copies: the device makes them ahead by
+  /// itself, when it can.
+  std::vector<Span> spans;
   double makespan_s = 0;
 };
 

@@ -12,18 +12,6 @@ namespace {
 
 using Shares = std::vector<double>;
 
-Shares blend(const Shares& a, const Shares& b, double towards_b) {
-  Shares blended;
-  for (size_t i = 0; i < a.size(); ++i) blended.push_back(a[i] + towards_b * (b[i] - a[i]));
-  return blended;
-}
-
-OpShares blend(const OpShares& a, const OpShares& b, double towards_b) {
-  return {blend(a.heads, b.heads, towards_b), blend(a.out, b.out, towards_b),
-          blend(a.gate_up, b.gate_up, towards_b), blend(a.down, b.down, towards_b),
-          blend(a.lm_head, b.lm_head, towards_b)};
-}
-
 /// Shares that use up all budgets alike; units without one share what those with one are spared.
 Shares easiest_shares(const std::vector<double>& room) {
   const bool all_limited =

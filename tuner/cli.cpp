@@ -165,13 +165,15 @@ Json to_json(const Ledger& ledger, const std::vector<std::string>& units) {
     unit_times[units[static_cast<size_t>(i)]] = {{"busy_s", ledger.busy_s(i)},
                                                  {"utilisation", ledger.utilisation(i)}};
   Json stages = Json::array();
-  for (const LedgerEntry& entry : ledger.entries)
+  for (const LedgerEntry& entry : ledger.entries) {
     stages.push_back({{"stage", name(entry.stage)},
                       {"unit", units[static_cast<size_t>(entry.unit)]},
                       {"tasks", entry.tasks},
                       {"busy_s", entry.busy_s},
                       {"bytes", entry.bytes},
                       {"flops", entry.flops}});
+    if (entry.home == Home::kStreamed) stages.back()["home"] = "streamed";
+  }
   return {{"steps", ledger.steps},
           {"makespan_s", ledger.makespan_s},
           {"sync_share", ledger.sync_share()},

@@ -90,10 +90,13 @@ std::vector<TrialShape> make_shapes(const CompareArgs& args, const Session& sess
   return shapes;
 }
 
-std::unique_ptr<Executor> open_for(const Session& session, const std::vector<TrialShape>& shapes,
-                                   const CompareArgs& args) {
+std::unique_ptr<Executor> open_for(const Session& session, const std::vector<NamedPlan>& plans,
+                                   const std::vector<TrialShape>& shapes, const CompareArgs& args) {
   ExecutorOptions options;
   options.resident_all = true;
+  options.stream_all = std::any_of(plans.begin(), plans.end(), [](const NamedPlan& plan) {
+    return streaming_units(plan.plan) != 0;
+  });
   options.max_context = 1;
   options.max_tokens = 1;
   for (const TrialShape& shape : shapes) {
@@ -113,7 +116,7 @@ std::vector<ComparePoint> compare(const CompareArgs& args, const Session& sessio
   for (NamedPlan& plan : plans) plan.plan.kv_dtype = session.plan.kv_dtype;
   const auto shapes = make_shapes(args, session);
   const auto trials = make_trials(plans, shapes);
-  const auto executor = open_for(session, shapes, args);
+  const auto executor = open_for(session, plans, shapes, args);
   StateGate gate(session.machine);
   Progress progress(args.out.progress());
   TrialOptions options = args.trials;

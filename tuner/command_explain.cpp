@@ -36,6 +36,7 @@ Json explanation_json(const Explanation& explained, const Phase& phase, const Pl
                 {"range", op.what},
                 {"tasks", op.tasks},
                 {"bytes", op.bytes}};
+    if (op.home == Home::kStreamed) row["home"] = "streamed";
     if (!op.layers.empty()) row["layers"] = {op.layers.begin, op.layers.end};
     if (op.share) row["share"] = *op.share;
     if (explained.makespan_s) row.update({{"seconds", op.seconds}, {"bound", op.bound}});
@@ -57,12 +58,13 @@ void print_ops(const Explanation& explained, const Plan& plan) {
   if (timed) header.insert(header.end(), {"time", "bound by"});
   Table table(std::move(header));
   for (const ExplainedOp& op : explained.ops) {
-    std::vector<std::string> row = {op.layers.empty() ? "" : format_range(op.layers),
-                                    std::string(name(op.stage)),
-                                    plan.units[static_cast<size_t>(op.unit)],
-                                    op.share ? fmt::format("{:.2f} %", 100 * *op.share) : "-",
-                                    op.what,
-                                    format_bytes(op.bytes)};
+    std::vector<std::string> row = {
+        op.layers.empty() ? "" : format_range(op.layers),
+        std::string(name(op.stage)),
+        format_holder(plan.units[static_cast<size_t>(op.unit)], op.home),
+        op.share ? fmt::format("{:.2f} %", 100 * *op.share) : "-",
+        op.what,
+        format_bytes(op.bytes)};
     if (timed) row.insert(row.end(), {format_seconds(op.seconds), op.bound});
     table.add(std::move(row));
   }

@@ -24,6 +24,7 @@ struct Args {
   std::string kv = "f16";
   std::vector<std::string> budgets;
   std::string units;
+  bool layer_granular = false;
   std::string output = "plan.yaml";
   OutputArgs out;
 };
@@ -173,6 +174,17 @@ void print_report(const Report& report) {
   fmt::print("\nWrote {}\n", report.path);
 }
 
+/// What is written is the placement by whole layers.
+void take_layers(SearchResult& result) {
+  if (!result.layers)
+    throw Error(
+        "--layer-granular: no budget binds that leaves some layers to another unit; expected one, "
+        "e.g. --budget gpu0=6GiB");
+  result.plan = *result.layers;
+  result.verdict =
+      "whole layers on units, as --layer-granular asks; the search has " + result.verdict;
+}
+
 void plan(const Args& args) {
   const MachineProfile machine = open_machine(args.machine);
   SearchOptions options = search_options(args, machine);
@@ -184,6 +196,7 @@ void plan(const Args& args) {
                 .budgets = options.budget_bytes,
                 .machine_memory = machine.machine.memory_bytes,
                 .path = args.output};
+  if (args.layer_granular) take_layers(report.result);
   report.result.plan.model_source = plan_source(args.model.model);
   report.memory = plan_memory(model, machine, report.result.plan);
   write_plan(report.result.plan, model, args.output);
@@ -226,6 +239,8 @@ void add_plan_command(CLI::App& app, int& /*exit_code*/) {
                    "the GPU's); repeatable")
       ->allow_extra_args(false);
   command->add_option("--units", args->units, "units to use, e.g. cpu0,cpu1 (default: all)");
+  command->add_flag("--layer-granular", args->layer_granular,
+                    "write the placement by whole layers that the budgets allow, to compare with");
   command->add_option("-o,--output", args->output, "plan to write")->capture_default_str();
   add_output_options(*command, args->out);
   command->callback([args] { plan(*args); });

@@ -60,7 +60,7 @@ Outcome simulate_step(const ModelSpec& model, const MachineProfile& machine, con
   Outcome outcome;
   for (const DType dtype : cost.unmeasured()) outcome.unmeasured.emplace_back(name(dtype));
   outcome.graph = lower(model, plan, step);
-  outcome.timeline = simulate(outcome.graph, cost);
+  outcome.timeline = simulate(model, plan, outcome.graph, cost);
   outcome.interval = interval_90(outcome.graph, cost, outcome.timeline);
   outcome.ledger.add(outcome.graph, outcome.timeline);
   return outcome;
@@ -88,7 +88,8 @@ Json outcome_json(const Outcome& outcome, const Plan& plan, const MachineProfile
 void print_ledger(const Ledger& ledger, const std::vector<std::string>& units) {
   Table stages({"stage", "unit", "tasks", "time", "of the step", "read", "rate"});
   for (const LedgerEntry& e : ledger.entries)
-    stages.add({std::string(name(e.stage)), units[static_cast<size_t>(e.unit)],
+    stages.add({std::string(name(e.stage)),
+                format_holder(units[static_cast<size_t>(e.unit)], e.home),
                 fmt::format("{}", e.tasks), format_seconds(e.busy_s),
                 fmt::format("{:.1f} %", 100 * e.busy_s / ledger.makespan_s), format_bytes(e.bytes),
                 e.busy_s > 0 ? format_bytes_per_s(e.bytes / e.busy_s) : "-"});

@@ -89,6 +89,7 @@ std::unique_ptr<Executor> open_for(const Session& session, const TrialOptions& t
   check_context(model, 0, work.prompt);
   ExecutorOptions options;
   options.resident_all = true;
+  options.stream_all = streaming_units(session.plan) != 0;
   options.max_context =
       std::max({work.prompt, work.context + work.tokens, input.context + input.steps});
   options.max_tokens = std::max(work.tokens, std::min(work.prompt, trials.max_tokens));

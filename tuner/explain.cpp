@@ -30,13 +30,15 @@ int64_t size_of_op(const ModelSpec& model, Stage stage) {
     case Stage::kEmbed:
     case Stage::kSample:
     case Stage::kCommit:
+    case Stage::kCopy:
       break;
   }
   return 0;
 }
 
-std::string describe(const Task& task, const LayerPlan* layers) {
-  const std::string range = format_range(task.range);
+/// `columns` are those of all pieces of a streamed share.
+std::string describe(const Task& task, Range columns, const LayerPlan* layers) {
+  const std::string range = format_range(columns);
   switch (task.stage) {
     case Stage::kEmbed:
       return "rows " + range;
@@ -44,6 +46,8 @@ std::string describe(const Task& task, const LayerPlan* layers) {
       return "heads " + range;
     case Stage::kCommit:
       return "layers " + range;
+    case Stage::kCopy:
+      return "over the link";
     case Stage::kAttention: {
       const AttentionPart& part = layers->attention[static_cast<size_t>(task.part)];
       return fmt::format("heads {}, context {}{}", range, format_range(part.context),
@@ -55,12 +59,18 @@ std::string describe(const Task& task, const LayerPlan* layers) {
 }
 
 /// Keeps apart what must not be summed: one row for each.
-using RowKey = std::tuple<int64_t, Stage, int, int64_t, int>;
+using RowKey = std::tuple<int64_t, Stage, int, Home, int64_t, int>;
+struct Row {
+  ExplainedOp op;
+  Range columns;            ///< from the first piece to the last
+  int64_t all_columns = 0;  ///< of all tasks
+};
 
 class Explainer {
  public:
   Explainer(const ModelSpec& model, const Plan& plan, const Step& step)
       : model_(model),
+        plan_(plan),
         phase_(phase_for(plan, step.tokens, step.context)),
         graph_(lower(model, plan, step)) {
     result_.step = step;
@@ -69,18 +79,18 @@ class Explainer {
   }
 
   void add_times(const CostModel& cost, const std::vector<const UnitProfile*>& units) {
-    const Timeline timeline = simulate(graph_, cost);
+    const Timeline timeline = simulate(model_, plan_, graph_, cost);
     result_.makespan_s = timeline.makespan_s;
     for (const Span& span : timeline.spans) {
       const Task& task = graph_.tasks[static_cast<size_t>(span.task)];
-      ExplainedOp& op = rows_[key(task)];
+      ExplainedOp& op = rows_[key(task)].op;
       op.seconds += span.end_s - span.start_s;
       op.bound = bound(task, cost.cost(task), *units[static_cast<size_t>(task.unit)]);
     }
   }
 
   Explanation result() && {
-    for (auto& [row_key, op] : rows_) result_.ops.push_back(std::move(op));
+    for (auto& [row_key, row] : rows_) result_.ops.push_back(std::move(row.op));
     return std::move(result_);
   }
 
@@ -95,27 +105,33 @@ class Explainer {
     const int64_t first = layers                        ? layers->layers.begin
                           : task.stage == Stage::kEmbed ? -1
                                                         : model_.num_layers;
-    return {first, task.stage, task.unit, task.range.begin, task.part};
+    const int64_t begin = task.home == Home::kStreamed ? 0 : task.range.begin;
+    return {first, task.stage, task.unit, task.home, begin, task.part};
   }
 
   void add(const Task& task) {
     const LayerPlan* layers = layers_of(task);
-    ExplainedOp& op = rows_[key(task)];
-    if (op.tasks == 0) {
-      op.layers = layers ? layers->layers : Range{};
-      op.stage = task.stage;
-      op.unit = task.unit;
-      op.what = describe(task, layers);
-      if (const int64_t all = size_of_op(model_, task.stage); all > 0)
-        op.share = static_cast<double>(task.range.size()) / static_cast<double>(all);
-    }
+    Row& row = rows_[key(task)];
+    ExplainedOp& op = row.op;
+    row.columns = op.tasks == 0 ? task.range : hull(row.columns, task.range);
+    row.all_columns += task.range.size();
+    op.layers = layers ? layers->layers : Range{};
+    op.stage = task.stage;
+    op.unit = task.unit;
+    op.home = task.home;
+    op.what = describe(task, row.columns, layers);
+    if (const int64_t all = size_of_op(model_, task.stage); all > 0)
+      op.share = static_cast<double>(row.all_columns) /
+                 static_cast<double>(all * (layers ? op.layers.size() : 1));
     op.tasks += 1;
     op.bytes += task.bytes;
-    result_.bytes_of_unit[static_cast<size_t>(task.unit)] += task.bytes;
+    if (task.stage != Stage::kCopy)
+      result_.bytes_of_unit[static_cast<size_t>(task.unit)] += task.bytes;
   }
 
   /// Whatever explains at least half of the time alone; arithmetic is what is left.
   static std::string bound(const Task& task, const TaskCost& cost, const UnitProfile& unit) {
+    if (task.stage == Stage::kCopy) return "link";
     const double half = cost.seconds / 2;
     if (unit.barrier_s.median >= half) return "sync";
     if (cost.memory_bytes / unit.dram_read_per_s.median >= half)
@@ -125,9 +141,10 @@ class Explainer {
   }
 
   const ModelSpec& model_;
+  const Plan& plan_;
   const Phase& phase_;
   const TaskGraph graph_;
-  std::map<RowKey, ExplainedOp> rows_;
+  std::map<RowKey, Row> rows_;
   Explanation result_;
 };
 

@@ -91,6 +91,10 @@ std::string format_range(Range range) {
   return fmt::format("[{},{})", range.begin, range.end);
 }
 
+std::string format_holder(const std::string& unit, Home home) {
+  return home == Home::kStreamed ? unit + " streamed" : unit;
+}
+
 std::string format_cores(const std::vector<int>& cores) {
   std::string text;
   for (size_t begin = 0; begin < cores.size();) {

@@ -25,6 +25,8 @@ std::string format_rate(const Rate& rate);
 std::string format_probe(const Probe& probe);
 /// "[0,4224)", "[256,)" where the end is open, "-" where empty.
 std::string format_range(Range range);
+/// "gpu0", or "gpu0 streamed" for weights that come over its link.
+std::string format_holder(const std::string& unit, Home home);
 /// "0-3,8": logical CPU numbers, runs joined.
 std::string format_cores(const std::vector<int>& cores);
 

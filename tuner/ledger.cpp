@@ -8,12 +8,14 @@ namespace tandem {
 namespace {
 
 /// The entry of a stage on a unit, inserted in order where it is new.
-LedgerEntry& entry_of(std::vector<LedgerEntry>& entries, Stage stage, int unit) {
-  const auto at = std::lower_bound(
-      entries.begin(), entries.end(), std::tuple(stage, unit),
-      [](const LedgerEntry& e, const auto& key) { return std::tuple(e.stage, e.unit) < key; });
-  if (at != entries.end() && at->stage == stage && at->unit == unit) return *at;
-  return *entries.insert(at, LedgerEntry{.stage = stage, .unit = unit});
+LedgerEntry& entry_of(std::vector<LedgerEntry>& entries, Stage stage, int unit, Home home) {
+  const auto key_of = [](const LedgerEntry& e) { return std::tuple(e.stage, e.unit, e.home); };
+  const auto key = std::tuple(stage, unit, home);
+  const auto at =
+      std::lower_bound(entries.begin(), entries.end(), key,
+                       [&](const LedgerEntry& e, const auto& k) { return key_of(e) < k; });
+  if (at != entries.end() && key_of(*at) == key) return *at;
+  return *entries.insert(at, LedgerEntry{.stage = stage, .unit = unit, .home = home});
 }
 
 }  // namespace
@@ -24,7 +26,7 @@ void Ledger::add(const TaskGraph& graph, const Timeline& timeline) {
   makespan_s += timeline.makespan_s;
   for (const Span& span : timeline.spans) {
     const Task& task = graph.tasks[static_cast<size_t>(span.task)];
-    LedgerEntry& entry = entry_of(entries, task.stage, task.unit);
+    LedgerEntry& entry = entry_of(entries, task.stage, task.unit, task.home);
     entry.tasks += 1;
     entry.busy_s += span.end_s - span.start_s;
     entry.bytes += task.bytes;
@@ -37,7 +39,7 @@ void Ledger::add(const Ledger& other) {
   steps += other.steps;
   makespan_s += other.makespan_s;
   for (const LedgerEntry& more : other.entries) {
-    LedgerEntry& entry = entry_of(entries, more.stage, more.unit);
+    LedgerEntry& entry = entry_of(entries, more.stage, more.unit, more.home);
     entry.tasks += more.tasks;
     entry.busy_s += more.busy_s;
     entry.bytes += more.bytes;
@@ -48,7 +50,7 @@ void Ledger::add(const Ledger& other) {
 double Ledger::busy_s(int unit) const {
   double sum = 0;
   for (const LedgerEntry& entry : entries)
-    if (entry.unit == unit) sum += entry.busy_s;
+    if (entry.unit == unit && entry.stage != Stage::kCopy) sum += entry.busy_s;
   return sum;
 }
 

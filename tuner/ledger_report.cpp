@@ -7,10 +7,11 @@
 namespace tandem {
 namespace {
 
-const LedgerEntry* find(const Ledger& ledger, Stage stage, int unit) {
+const LedgerEntry* find(const Ledger& ledger, const LedgerEntry& like) {
   const auto at =
-      std::find_if(ledger.entries.begin(), ledger.entries.end(),
-                   [&](const LedgerEntry& e) { return e.stage == stage && e.unit == unit; });
+      std::find_if(ledger.entries.begin(), ledger.entries.end(), [&](const LedgerEntry& e) {
+        return e.stage == like.stage && e.unit == like.unit && e.home == like.home;
+      });
   return at == ledger.entries.end() ? nullptr : &*at;
 }
 
@@ -18,14 +19,22 @@ std::vector<LedgerRow> stage_rows(const Ledger& predicted, const Ledger& measure
   const double steps = measured.steps;
   std::vector<LedgerRow> rows;
   for (const LedgerEntry& entry : measured.entries) {
-    const LedgerEntry* twin = find(predicted, entry.stage, entry.unit);
+    const LedgerEntry* twin = find(predicted, entry);
     rows.push_back({.stage = entry.stage,
                     .unit = entry.unit,
+                    .home = entry.home,
                     .predicted_s = twin == nullptr ? 0 : twin->busy_s / steps,
                     .measured_s = entry.busy_s / steps,
                     .bytes = entry.bytes / steps,
                     .flops = entry.flops / steps});
   }
+  for (const LedgerEntry& entry : predicted.entries)
+    if (entry.stage == Stage::kCopy)
+      rows.push_back({.stage = entry.stage,
+                      .unit = entry.unit,
+                      .home = entry.home,
+                      .predicted_s = entry.busy_s / steps,
+                      .bytes = entry.bytes / steps});
   return rows;
 }
 
@@ -78,10 +87,12 @@ std::string ledger_text(const LedgerComparison& comparison, const std::vector<st
   const bool known = comparison.predicted;
   Table table({title, "unit", "predicted", "measured", "error", "reads", "sync"});
   const auto unit_name = [&](int unit) { return units[static_cast<size_t>(unit)]; };
-  for (const LedgerRow& row : comparison.rows)
-    table.add({std::string(name(row.stage)), unit_name(row.unit),
-               seconds_text(known, row.predicted_s), format_seconds(row.measured_s),
-               error_text(known, row.predicted_s, row.measured_s), rate_text(row)});
+  for (const LedgerRow& row : comparison.rows) {
+    const bool seen = row.stage != Stage::kCopy;
+    table.add({std::string(name(row.stage)), format_holder(unit_name(row.unit), row.home),
+               seconds_text(known, row.predicted_s), seconds_text(seen, row.measured_s),
+               error_text(known && seen, row.predicted_s, row.measured_s), rate_text(row)});
+  }
   for (const UnitRow& row : comparison.units)
     table.add({"all tasks", unit_name(row.unit), seconds_text(known, row.predicted_s),
                format_seconds(row.measured_s), error_text(known, row.predicted_s, row.measured_s),
@@ -104,8 +115,13 @@ Json to_json(const LedgerComparison& comparison, const std::vector<std::string>&
   Json json = times(Json::object(), comparison.predicted_step_s, comparison.measured_step_s);
   json["stages"] = Json::array();
   for (const LedgerRow& row : comparison.rows) {
-    const Json key = {{"stage", name(row.stage)}, {"unit", units[static_cast<size_t>(row.unit)]}};
-    json["stages"].push_back(times(key, row.predicted_s, row.measured_s));
+    Json key = {{"stage", name(row.stage)}, {"unit", units[static_cast<size_t>(row.unit)]}};
+    if (row.home == Home::kStreamed) key["home"] = "streamed";
+    if (row.stage == Stage::kCopy)
+      key["predicted_s"] = row.predicted_s;
+    else
+      key = times(key, row.predicted_s, row.measured_s);
+    json["stages"].push_back(std::move(key));
   }
   json["units"] = Json::object();
   for (const UnitRow& row : comparison.units)

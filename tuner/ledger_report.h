@@ -9,12 +9,13 @@
 
 namespace tandem {
 
-/// All tasks of one stage on one unit, per step.
+/// All tasks of one stage on one unit whose weights have one home, per step.
 struct LedgerRow {
   Stage stage = Stage::kEmbed;
   int unit = 0;
+  Home home = Home::kResident;
   double predicted_s = 0;  ///< 0 without a prediction
-  double measured_s = 0;
+  double measured_s = 0;   ///< of copies 0: devices make them unseen
   double bytes = 0;
   double flops = 0;
 };

@@ -11,16 +11,20 @@ namespace tandem {
 namespace {
 
 /// Keys and values of some heads and positions, and the unit that holds them.
-struct Home {
+struct HeldPositions {
   int unit = 0;
   Range kv_heads;
   Range positions;
 };
 
-/// Layers with the same homes in all phases, since keys and values do not move.
+/// [unit] first of its columns that it streams; those before are resident.
+using Borders = std::vector<int64_t>;
+
+/// Layers with the same homes in all phases, since keys, values and weights do not move.
 struct LayerGroup {
   Range layers;
-  std::vector<Home> homes;
+  std::vector<HeldPositions> homes;
+  Borders qkv, out, gate_up, down;
 };
 
 class RandomPlan {
@@ -35,7 +39,11 @@ class RandomPlan {
     plan_.embedding = static_cast<int>(below(std::ssize(plan_.units)));
     const std::vector<LayerGroup> groups = layer_groups();
     std::vector<Phase> phases = step_ranges();
-    for (Phase& phase : phases) fill(phase, groups);
+    const Borders lm_head = borders(model_.vocab_size, kColumnAlign);
+    for (Phase& phase : phases) {
+      fill(phase, groups);
+      phase.lm_head = with_homes(phase.lm_head, lm_head);
+    }
     plan_.phases = std::move(phases);
     return std::move(plan_);
   }
@@ -61,6 +69,28 @@ class RandomPlan {
     return split_by_shares(columns, shares(), align);
   }
 
+  /// Where each unit that streams begins to: at its first column, somewhere, or nowhere.
+  Borders borders(int64_t columns, int64_t align) {
+    Borders borders(num_units_, kOpenEnd);
+    for (size_t unit = 0; unit < num_units_; ++unit)
+      if (options_.can_stream >> unit & 1)
+        borders[unit] = below(4) * div_up(div_up(columns, align), 4) * align;
+    return borders;
+  }
+
+  static LinearSplit with_homes(const LinearSplit& split, const Borders& borders) {
+    LinearSplit cut;
+    for (const ColumnShare& share : split) {
+      const int64_t border = std::clamp(borders[static_cast<size_t>(share.unit)],
+                                        share.columns.begin, share.columns.end);
+      if (share.columns.begin < border)
+        cut.push_back({share.unit, {share.columns.begin, border}, Home::kResident});
+      if (border < share.columns.end)
+        cut.push_back({share.unit, {border, share.columns.end}, Home::kStreamed});
+    }
+    return cut;
+  }
+
   /// [0, end) in one to three pieces.
   std::vector<Range> pieces(int64_t end) {
     std::vector<int64_t> cuts = {0, end};
@@ -76,13 +106,19 @@ class RandomPlan {
     std::vector<Range> layers = {{0, model_.num_layers}};
     if (options_.layer_groups) layers = pieces(model_.num_layers);
     std::vector<LayerGroup> groups;
-    for (const Range range : layers) groups.push_back({range, homes()});
+    for (const Range range : layers)
+      groups.push_back({.layers = range,
+                        .homes = homes(),
+                        .qkv = borders(qkv_columns(model_), model_.qkv_columns_per_kv_head()),
+                        .out = borders(model_.hidden_size, kColumnAlign),
+                        .gate_up = borders(model_.intermediate_size, kColumnAlign),
+                        .down = borders(model_.hidden_size, kColumnAlign)});
     return groups;
   }
 
   /// One run of heads per unit, the units in any order; some runs cut by position.
-  std::vector<Home> homes() {
-    std::vector<Home> homes;
+  std::vector<HeldPositions> homes() {
+    std::vector<HeldPositions> homes;
     if (!options_.heads) {
       add_homes(homes, {0, {0, model_.num_kv_heads}, {0, kOpenEnd}});
       return homes;
@@ -98,7 +134,7 @@ class RandomPlan {
   }
 
   /// A run of heads whole, or its first heads cut by position and the rest whole.
-  void add_homes(std::vector<Home>& homes, Home run) {
+  void add_homes(std::vector<HeldPositions>& homes, HeldPositions run) {
     const int64_t cuts = (options_.max_context - 1) / kAttentionChunk;
     if (options_.positions && cuts > 0 && !one_in(3)) {
       const Range cut_heads{run.kv_heads.begin,
@@ -128,19 +164,22 @@ class RandomPlan {
     for (const LayerGroup& group : groups) {
       LayerPlan& layer = phase.layers.emplace_back();
       layer.layers = group.layers;
-      for (const Home& home : group.homes) add_parts(layer.attention, home);
-      const bool follows_heads = !options_.columns || !one_in(4);
+      for (const HeldPositions& home : group.homes) add_parts(layer.attention, home);
+      // A file can say which heads are streamed only where qkv has shares of its own.
+      const bool follows_heads =
+          (!options_.columns || !one_in(4)) && (options_.can_stream == 0 || !options_.columns);
       layer.qkv = follows_heads ? qkv_of_heads(model_, layer.attention)
                                 : split(qkv_columns(model_), model_.qkv_columns_per_kv_head());
-      layer.out = split(model_.hidden_size, kColumnAlign);
-      layer.gate_up = split(model_.intermediate_size, kColumnAlign);
-      layer.down = split(model_.hidden_size, kColumnAlign);
+      if (!follows_heads) layer.qkv = with_homes(layer.qkv, group.qkv);
+      layer.out = with_homes(split(model_.hidden_size, kColumnAlign), group.out);
+      layer.gate_up = with_homes(split(model_.intermediate_size, kColumnAlign), group.gate_up);
+      layer.down = with_homes(split(model_.hidden_size, kColumnAlign), group.down);
     }
     phase.lm_head = split(model_.vocab_size, kColumnAlign);
   }
 
   /// The part that attends a home; new tokens go to the open end, or to a part of their own.
-  void add_parts(std::vector<AttentionPart>& parts, const Home& home) {
+  void add_parts(std::vector<AttentionPart>& parts, const HeldPositions& home) {
     const bool open = home.positions.end == kOpenEnd;
     const bool apart = open && options_.positions && one_in(4);
     parts.push_back({home.unit, home.kv_heads, home.positions, open && !apart});

@@ -20,7 +20,8 @@ struct RandomPlanOptions {
   bool positions = true;       ///< some heads cut by position, and between context and new tokens
   int64_t max_context = 1024;  ///< cuts lie below it
   bool layer_groups = true;    ///< layers fall in groups with different splits
-  bool phases = true;          ///< prefill and decode may differ (homes of positions do not)
+  bool phases = true;          ///< prefill and decode may differ (homes do not)
+  uint64_t can_stream = 0;     ///< bit u: unit u may have streamed columns
 };
 /// Passes check_plan. The same generator state gives the same plan.
 Plan random_plan(const ModelSpec& model, const std::vector<std::string>& units,

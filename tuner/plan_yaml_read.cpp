@@ -37,18 +37,34 @@ int read_unit(const CheckedYaml& place, const std::string& unit, const Plan& pla
   return static_cast<int>(found - plan.units.begin());
 }
 
+/// Unit and home of `cpu0` or `gpu0.streamed`.
+ColumnShare read_holder(const CheckedYaml& place, const std::string& key, const Plan& plan) {
+  const auto is_unit = [&](std::string_view name) {
+    return std::find(plan.units.begin(), plan.units.end(), name) != plan.units.end();
+  };
+  const size_t dot = key.rfind('.');
+  if (is_unit(key) || dot == std::string::npos || !is_unit(key.substr(0, dot)))
+    return {read_unit(place, key, plan), {}};
+  const std::string unit = key.substr(0, dot);
+  if (!is_link_name(key))
+    place.fail(fmt::format("{} is no home of weights; expected {} or {}{}", key.substr(dot), unit,
+                           unit, kStreamedSuffix));
+  return {read_unit(place, unit, plan), {}, Home::kStreamed};
+}
+
 LinearSplit read_split(const CheckedYaml& node, const Plan& plan, int64_t columns, int64_t align) {
-  std::vector<double> shares(plan.units.size(), 0.0);
+  std::vector<double> shares(kHomes * plan.units.size(), 0.0);
   double sum = 0;
-  for (const auto& [unit, share] : node.entries()) {
-    double& value = shares[static_cast<size_t>(read_unit(share, unit, plan))];
+  for (const auto& [key, share] : node.entries()) {
+    const ColumnShare of = read_holder(share, key, plan);
+    double& value = shares[kHomes * static_cast<size_t>(of.unit) + static_cast<size_t>(of.home)];
     value = share.number(0, 1);
     sum += value;
   }
   if (std::abs(sum - 1) > kSumTolerance)
     throw Error(
         fmt::format("{}: shares of {} sum to {:.6g}, not 1", node.place(), node.name(), sum));
-  return split_by_shares(columns, shares, align);
+  return split_by_shares(columns, shares, align, kHomes);
 }
 
 /// `all`, `none`, or a range of positions.

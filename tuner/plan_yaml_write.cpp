@@ -104,11 +104,20 @@ class Writer {
   }
 
   void split(int indent, const char* op, const LinearSplit& split, int64_t columns, int64_t align) {
-    const std::vector<std::string> shares = shares_of(split, columns, align, units_.size());
+    const std::vector<std::string> shares =
+        shares_of(split, columns, align, plan_.units.size(), kHomes);
     std::vector<std::string> entries;
     for (size_t i = 0; i < shares.size(); ++i)
-      if (shares[i] != "0") entries.push_back(fmt::format("{}: {}", units_[i], shares[i]));
+      if (shares[i] != "0") entries.push_back(fmt::format("{}: {}", holder(i), shares[i]));
     line(indent, "{}: {{{}}}", op, fmt::join(entries, ", "));
+  }
+
+  /// Key of a share: the unit, or the unit and where its weights lie.
+  std::string holder(size_t i) const {
+    const size_t unit = i / kHomes;
+    return static_cast<Home>(i % kHomes) == Home::kResident
+               ? units_[unit]
+               : scalar(plan_.units[unit] + std::string(kStreamedSuffix));
   }
 
   void predicted(const Prediction& p) {

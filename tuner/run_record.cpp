@@ -35,7 +35,7 @@ LedgerComparison compare_steps(const StepRecord& record, const ModelSpec& model,
   Ledger measured;
   for (const size_t i : usual_steps(record)) {
     const TaskGraph graph = lower(model, plan, record.steps[i]);
-    predicted.add(graph, simulate(graph, cost));
+    predicted.add(graph, simulate(model, plan, graph, cost));
     measured.add(record.measured[i]);
   }
   return compare_ledgers(predicted, measured);

@@ -27,7 +27,7 @@ Simulated simulate_steps(const ModelSpec& model, const Plan& plan, const CostMod
   Simulated sum;
   for (const Step& step : steps) {
     const TaskGraph graph = lower(model, plan, step);
-    const Timeline timeline = simulate(graph, cost);
+    const Timeline timeline = simulate(model, plan, graph, cost);
     const Interval interval = interval_90(graph, cost, timeline);
     sum.seconds += timeline.makespan_s;
     sum.interval.low_s += interval.low_s;

@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <numeric>
@@ -12,10 +13,12 @@
 #include "kernels/error.h"
 #include "sim/residency.h"
 #include "tuner/budget_search.h"
+#include "tuner/layer_granular.h"
 #include "tuner/layer_search.h"
 #include "tuner/legal_plans.h"
 #include "tuner/plan_units.h"
 #include "tuner/search_space.h"
+#include "tuner/streamed_search.h"
 
 namespace tandem {
 namespace {
@@ -63,6 +66,7 @@ class Search {
                         resident_limit_bytes(machine_), memories))
       explore(residents);
     if (planned_) divided_ = {std::move(*planned_), base_};
+    if (budget_binds_) layers_ = layer_granular(model_, units_, options_, rest_unit(), scorer_);
     return result();
   }
 
@@ -80,11 +84,38 @@ class Search {
     const SearchSpace space{model_, units_, options_, cost};
     const StepRelaxation relaxed = relax_decode(space);
     MemoryLimits limits = limits_of(residents, cost, relaxed);
-    const Dual dual = limited(limits) ? best_dual(relaxed, limits.bytes)
+    const uint64_t streaming = units_that_may_stream(space);
+    StepRelaxation resident = relaxed;  // all that is computed is held
+    std::fill(resident.stream_per_s.begin(), resident.stream_per_s.end(), 0.0);
+    const Dual dual = limited(limits) ? best_dual(resident, limits.bytes)
                                       : Dual{floor_s(relaxed), std::vector(units_.size(), 0.0)};
     limits.prices = dual.prices;
-    lower_bound_s_ = std::min(lower_bound_s_, dual.bound_s);
-    if (units_.size() > 1 && may_win(dual.bound_s)) keep_best(space, relaxed, limits);
+    double bound_s = dual.bound_s;
+    if (streaming != 0)
+      bound_s =
+          std::min(bound_s, best_dual(relaxed, beside_slots(streaming, limits.bytes)).bound_s);
+    lower_bound_s_ = std::min(lower_bound_s_, bound_s);
+    const bool divides = units_.size() > 1 || streaming != 0;
+    if (divides && may_win(bound_s)) keep_best(space, relaxed, resident, limits);
+  }
+
+  /// Limits of plans that stream. Where several units may, those that do not have no slots.
+  static std::vector<double> beside_slots(uint64_t streaming, std::vector<double> limit_bytes) {
+    if (std::popcount(streaming) == 1)
+      limit_bytes[static_cast<size_t>(std::countr_zero(streaming))] -=
+          static_cast<double>(kStreamSlots * kStreamSlotBytes);
+    return limit_bytes;
+  }
+
+  /// Of the units without a budget the one that is fastest alone; the last where all have one.
+  int rest_unit() const {
+    int rest = -1;
+    for (size_t unit = 0; unit < units_.size(); ++unit)
+      if (!options_.budget_bytes.contains(units_[unit]) &&
+          (rest < 0 || request_s(singles_[unit].candidate) <
+                           request_s(singles_[static_cast<size_t>(rest)].candidate)))
+        rest = static_cast<int>(unit);
+    return rest < 0 ? static_cast<int>(units_.size()) - 1 : rest;
   }
 
   static bool limited(const MemoryLimits& limits) {
@@ -141,12 +172,15 @@ class Search {
   }
 
   void keep_best(const SearchSpace& space, const StepRelaxation& relaxed,
-                 const MemoryLimits& limits) {
+                 const StepRelaxation& resident, const MemoryLimits& limits) {
     Plan found = without_idle_units(free_plan(space));
     const bool held = limits.hold(found);
+    budget_binds_ = budget_binds_ || !scorer_.fits(found);
     keep(scorer_.score("planned", std::move(found)));
     if (held) return;
-    LimitedPlan within = search_within_limits(space, relaxed, limits, scorer_);
+    if (auto streamed = search_streamed(space, relaxed, limits, scorer_))
+      keep(std::move(*streamed));
+    LimitedPlan within = search_within_limits(space, resident, limits, scorer_);
     nearest_ = std::move(within.nearest);
     if (within.best) keep(std::move(*within.best));
   }
@@ -175,15 +209,20 @@ class Search {
     result.candidates = candidates();
     result.verdict = verdict(single, divided, divide);
     result.warnings = scorer_.warnings(result.plan);
+    if (layers_) {
+      result.layers = layers_->plan;
+      result.layers->predicted = scorer_.predict(layers_->plan, lower_bound_s_);
+    }
     return result;
   }
 
-  /// The plan, every single unit, the even split.
+  /// The plan, every single unit, the even split, whole layers.
   std::vector<Candidate> candidates() const {
     std::vector<Candidate> all;
     if (!divided_.empty()) all.push_back(divided_.front().candidate);
     for (const ScoredPlan& single : singles_) all.push_back(single.candidate);
     if (!divided_.empty()) all.push_back(divided_.back().candidate);
+    if (layers_) all.push_back(layers_->candidate);
     return all;
   }
 
@@ -192,7 +231,9 @@ class Search {
       return single->candidate.name +
              (units_.size() == 1 ? ": the only unit" : ": no division of the model fits");
     const std::string units = fmt::format("{}", fmt::join(divided->plan.units, "+"));
-    if (!single) return fmt::format("hybrid {}: no unit alone has the memory", units);
+    if (!single)
+      return fmt::format("{}{}: no unit alone has the memory",
+                         divided->plan.units.size() > 1 ? "hybrid " : "streaming ", units);
     const double speedup = request_s(single->candidate) / request_s(divided->candidate);
     if (divide) return fmt::format("hybrid {}, {:.2f}x {}", units, speedup, single->candidate.name);
     return fmt::format("{}: the best division of the model is {:.2f}x as fast",
@@ -208,6 +249,8 @@ class Search {
   std::optional<ScoredPlan> planned_;  ///< none for one unit
   std::vector<ScoredPlan> singles_;    ///< [unit]
   std::vector<ScoredPlan> divided_;    ///< the searched plan and the even split; none for one unit
+  bool budget_binds_ = false;          ///< what is fastest without budgets does not fit
+  std::optional<ScoredPlan> layers_;
   Plan nearest_;
   double lower_bound_s_ = kNoLimit;
 };

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -29,9 +30,11 @@ struct Candidate {
 
 struct SearchResult {
   Plan plan;                          ///< with predicted filled in
-  std::vector<Candidate> candidates;  ///< the plan, every single unit, the even split
+  std::vector<Candidate> candidates;  ///< the plan, every single unit, the even split, and "layers"
+                                      ///< where a budget binds (see layer_granular.h)
   std::string verdict;                ///< "hybrid cpu0+cpu1, 1.31x cpu0 alone" or "cpu0 alone: ..."
   std::vector<std::string> warnings;
+  std::optional<Plan> layers;  ///< whole layers on units, where a budget binds
 };
 
 /// The plan with the least time for a request of the prompt and 128 decode steps

@@ -22,12 +22,6 @@ StagePricer pricer(const SearchSpace& space, const LayerClass& layers, const Ste
           space.cost};
 }
 
-/// First number of tokens of the prefill phase: the geometric middle between the two planned steps.
-int64_t first_prefill_tokens(int64_t decode, int64_t prefill) {
-  const double middle = std::sqrt(static_cast<double>(decode) * static_cast<double>(prefill));
-  return std::clamp(static_cast<int64_t>(std::llround(middle)), decode + 1, prefill);
-}
-
 void add_runs(std::vector<LayerPlan>& layers, const LayerClass& of, LayerPlan plan) {
   for (const Range run : of.runs) {
     plan.layers = run;
@@ -98,6 +92,11 @@ std::vector<LayerClass> layer_classes(const ModelSpec& model) {
   return classes;
 }
 
+int64_t first_prefill_tokens(int64_t decode, int64_t prefill) {
+  const double middle = std::sqrt(static_cast<double>(decode) * static_cast<double>(prefill));
+  return std::clamp(static_cast<int64_t>(std::llround(middle)), decode + 1, prefill);
+}
+
 Plan free_plan(const SearchSpace& space) {
   const Step decode = decode_step(space.options.workload);
   const std::vector<Step> steps = prefill_steps(space.options.workload);
@@ -129,6 +128,8 @@ Plan free_plan(const SearchSpace& space) {
 StepRelaxation relax_decode(const SearchSpace& space) {
   StepRelaxation step;
   step.fixed_s = fixed_s(space);
+  for (int unit = 0; unit < static_cast<int>(space.units.size()); ++unit)
+    step.stream_per_s.push_back(space.cost.stream_per_s(unit));
   const Step decode = decode_step(space.options.workload);
   for (const LayerClass& layers : layer_classes(space.model)) {
     StagePricer prices = pricer(space, layers, decode);

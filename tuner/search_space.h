@@ -30,6 +30,9 @@ struct SearchSpace {
   const CostModel& cost;  ///< of these units in this order
 };
 
+/// First number of tokens of the prefill phase: the geometric middle between the two planned steps.
+int64_t first_prefill_tokens(int64_t decode, int64_t prefill);
+
 /// The best plan where memory is no concern: decode and prefill have their own splits of columns.
 Plan free_plan(const SearchSpace& space);
 /// The decode step relaxed.

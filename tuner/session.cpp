@@ -92,6 +92,7 @@ std::vector<Unit> units_of(const Plan& plan, const MachineProfile& machine,
                               name, fmt::join(unit_names(machine), ", ")));
     units.push_back(at->unit);
   }
+  check_streaming_units(plan, units, path.empty() ? "plan" : path);
   return units;
 }
 
@@ -162,7 +163,9 @@ Session open_session(const SessionArgs& args, std::optional<int64_t> context) {
 Plan read_session_plan(const Session& session, const std::string& path, bool force) {
   Plan plan = read_plan(path, session.model->spec);
   if (!force) check_made_for(plan, session, path);
-  return with_units(plan, session.plan.units, path);
+  plan = with_units(plan, session.plan.units, path);
+  check_streaming_units(plan, session.units, path);
+  return plan;
 }
 
 std::unique_ptr<Executor> open_executor(const Session& session, const ExecutorOptions& options) {

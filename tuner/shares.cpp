@@ -44,6 +44,13 @@ std::string decimal(int64_t value, int digits) {
   return text;
 }
 
+std::vector<double> blend(const std::vector<double>& a, const std::vector<double>& b,
+                          double towards_b) {
+  std::vector<double> blended;
+  for (size_t i = 0; i < a.size(); ++i) blended.push_back(a[i] + towards_b * (b[i] - a[i]));
+  return blended;
+}
+
 /// Blocks of every share by largest remainder; they sum to `blocks`.
 std::vector<int64_t> apportion(int64_t blocks, std::span<const double> shares) {
   const double sum = std::accumulate(shares.begin(), shares.end(), 0.0);
@@ -79,22 +86,26 @@ std::vector<Range> split_columns(int64_t n, std::span<const double> shares, int6
   return ranges;
 }
 
-LinearSplit split_by_shares(int64_t n, std::span<const double> shares, int64_t align) {
+LinearSplit split_by_shares(int64_t n, std::span<const double> shares, int64_t align,
+                            size_t num_homes) {
   const std::vector<Range> ranges = split_columns(n, shares, align);
   LinearSplit split;
   for (size_t i = 0; i < ranges.size(); ++i)
-    if (!ranges[i].empty()) split.push_back({static_cast<int>(i), ranges[i]});
+    if (!ranges[i].empty())
+      split.push_back(
+          {static_cast<int>(i / num_homes), ranges[i], static_cast<Home>(i % num_homes)});
   return split;
 }
 
 std::vector<std::string> shares_of(const LinearSplit& split, int64_t n, int64_t align,
-                                   size_t num_units) {
+                                   size_t num_units, size_t num_homes) {
   LinearSplit wanted = split;
   std::erase_if(wanted, [](const ColumnShare& share) { return share.columns.empty(); });
   // Shares are of blocks, as split_columns deals them: a ragged last block counts as one.
-  std::vector<int64_t> blocks(num_units);
+  std::vector<int64_t> blocks(num_units * num_homes);
   for (const ColumnShare& share : wanted)
-    blocks[static_cast<size_t>(share.unit)] += div_up(share.columns.size(), align);
+    blocks[static_cast<size_t>(share.unit) * num_homes + static_cast<size_t>(share.home)] +=
+        div_up(share.columns.size(), align);
   for (int digits = 1; digits <= kMostDigits; ++digits) {
     const auto rounded = round_shares(blocks, digits);
     if (!rounded) continue;
@@ -104,7 +115,7 @@ std::vector<std::string> shares_of(const LinearSplit& split, int64_t n, int64_t 
       texts.push_back(decimal(share, digits));
       values.push_back(std::stod(texts.back()));
     }
-    if (split_by_shares(n, values, align) == wanted) return texts;
+    if (split_by_shares(n, values, align, num_homes) == wanted) return texts;
   }
   assert(!"a split that shares cannot say");
   return {};
@@ -127,18 +138,34 @@ LinearSplit qkv_of_heads(const ModelSpec& model, const std::vector<AttentionPart
   return split;
 }
 
+OpShares blend(const OpShares& a, const OpShares& b, double towards_b) {
+  return {blend(a.heads, b.heads, towards_b), blend(a.out, b.out, towards_b),
+          blend(a.gate_up, b.gate_up, towards_b), blend(a.down, b.down, towards_b),
+          blend(a.lm_head, b.lm_head, towards_b)};
+}
+
 Plan plan_by_shares(const ModelSpec& model, const std::vector<std::string>& units,
                     const OpShares& shares) {
   Plan plan = single_unit_plan(model, units, 0);
+  const size_t homes = shares.heads.size() / units.size();
+  const int64_t width = model.qkv_columns_per_kv_head();
   LayerPlan& layer = plan.phases.front().layers.front();
   layer.attention.clear();
-  for (const ColumnShare& run : split_by_shares(model.num_kv_heads, shares.heads, 1))
-    layer.attention.push_back({run.unit, run.columns, {0, kOpenEnd}, true});
-  layer.qkv = qkv_of_heads(model, layer.attention);
-  layer.out = split_by_shares(model.hidden_size, shares.out, kColumnAlign);
-  layer.gate_up = split_by_shares(model.intermediate_size, shares.gate_up, kColumnAlign);
-  layer.down = split_by_shares(model.hidden_size, shares.down, kColumnAlign);
-  plan.phases.front().lm_head = split_by_shares(model.vocab_size, shares.lm_head, kColumnAlign);
+  layer.qkv.clear();
+  for (const ColumnShare& run : split_by_shares(model.num_kv_heads, shares.heads, 1, homes)) {
+    layer.qkv.push_back({run.unit, {run.columns.begin * width, run.columns.end * width}, run.home});
+    if (!layer.attention.empty() && layer.attention.back().unit == run.unit)
+      layer.attention.back().kv_heads.end = run.columns.end;
+    else
+      layer.attention.push_back({run.unit, run.columns, {0, kOpenEnd}, true});
+  }
+  const auto split = [&](int64_t columns, const std::vector<double>& of_op) {
+    return split_by_shares(columns, of_op, kColumnAlign, homes);
+  };
+  layer.out = split(model.hidden_size, shares.out);
+  layer.gate_up = split(model.intermediate_size, shares.gate_up);
+  layer.down = split(model.hidden_size, shares.down);
+  plan.phases.front().lm_head = split(model.vocab_size, shares.lm_head);
   return plan;
 }
 

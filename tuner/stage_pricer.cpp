@@ -65,6 +65,7 @@ TaskGraph StagePricer::stages(Stage first, Stage last) const {
   std::vector<int> new_id(graph.tasks.size(), -1);
   std::vector<Task> kept;
   for (Task& task : graph.tasks) {
+    // Nothing is streamed here: copies run ahead, beside earlier stages.
     if (task.stage < first || task.stage > last) continue;
     new_id[static_cast<size_t>(task.id)] = static_cast<int>(kept.size());
     task.id = static_cast<int>(kept.size());

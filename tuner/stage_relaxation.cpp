@@ -71,10 +71,11 @@ AttentionSamples sample_attention(const StagePricer& pricer, const Task& whole, 
   }
 }
 
-/// Heads of qkv may fall on a unit in several runs: no way to sum them up is cheaper than this.
+/// Blocks may fall on a unit in several runs: no way to sum them up is cheaper than this.
 void close_under_addition(std::vector<double>& seconds) {
   for (size_t n = 2; n < seconds.size(); ++n)
-    for (size_t i = 1; i < n; ++i) seconds[n] = std::min(seconds[n], seconds[i] + seconds[n - i]);
+    for (size_t i = 1; i <= n / 2; ++i)
+      seconds[n] = std::min(seconds[n], seconds[i] + seconds[n - i]);
 }
 
 double cells_within(const AttentionFloor& floor, double limit_s) {
@@ -183,6 +184,8 @@ StageRelaxation relax_columns(StagePricer& pricer, Stage stage, int64_t layers) 
   double per_block = kImpossible, most_per_s = 0;
   for (int unit = 0; unit < pricer.num_units(); ++unit) {
     relaxed.curves.push_back(unit_curve(pricer, stage, unit));
+    // Streamed columns are multiplied piece by piece.
+    if (pricer.cost().stream_per_s(unit) > 0) close_under_addition(relaxed.curves.back().seconds);
     per_block = std::min(per_block, relaxed.curves.back().memory_per_block);
     most_per_s = std::max(most_per_s, relaxed.curves.back().most_per_s);
   }

@@ -7,11 +7,28 @@
 namespace tandem {
 namespace {
 
+bool may_stream(const StepRelaxation& step, std::span<const double> budget_bytes, size_t unit) {
+  return std::isfinite(budget_bytes[unit]) && step.stream_per_s[unit] > 0;
+}
+
+/// What is left of the weight of the stages' times when every unit's link has its own.
+double stage_weight(const StepRelaxation& step, std::span<const double> prices,
+                    std::span<const double> budget_bytes) {
+  double weight = 1;
+  for (size_t unit = 0; unit < prices.size(); ++unit)
+    if (may_stream(step, budget_bytes, unit)) weight -= prices[unit] * step.stream_per_s[unit];
+  return weight;
+}
+
 double dual_s(const StepRelaxation& step, std::span<const double> prices,
               std::span<const double> budget_bytes) {
+  const double weight = stage_weight(step, prices, budget_bytes);
+  std::vector<double> weighted;
+  for (const double price : prices) weighted.push_back(price / weight);
   double sum = step.fixed_s;
   for (const StageRelaxation& stage : step.stages)
-    sum += static_cast<double>(stage.layers) * price_stage(stage, prices).floor_s;
+    sum += static_cast<double>(stage.layers) * price_stage(stage, weighted).floor_s;
+  sum *= weight;
   for (size_t unit = 0; unit < prices.size(); ++unit)
     if (std::isfinite(budget_bytes[unit])) sum -= prices[unit] * budget_bytes[unit];
   return sum;
@@ -68,9 +85,19 @@ Dual best_dual(const StepRelaxation& step, std::span<const double> budget_bytes)
   Dual dual;
   dual.prices.assign(budget_bytes.size(), 0.0);
   const double highest = highest_price(step);
+  // The links' weights must leave the stages some.
+  constexpr double kMostOfLinks = 0.95;
+  double links = 0;
+  for (size_t unit = 0; unit < budget_bytes.size(); ++unit)
+    links += may_stream(step, budget_bytes, unit);
   for (int sweep = 0; sweep < 2; ++sweep)
-    for (size_t unit = 0; unit < budget_bytes.size(); ++unit)
-      if (std::isfinite(budget_bytes[unit])) ascend(step, budget_bytes, unit, highest, dual.prices);
+    for (size_t unit = 0; unit < budget_bytes.size(); ++unit) {
+      if (!std::isfinite(budget_bytes[unit])) continue;
+      const double most = may_stream(step, budget_bytes, unit)
+                              ? kMostOfLinks / (links * step.stream_per_s[unit])
+                              : highest;
+      ascend(step, budget_bytes, unit, std::min(highest, most), dual.prices);
+    }
   // Prices of 0 give the bound without budgets, which holds as well.
   dual.bound_s = std::max(floor_s(step), dual_s(step, dual.prices, budget_bytes));
   return dual;

@@ -12,7 +12,8 @@ namespace tandem {
 
 struct StepRelaxation {
   std::vector<StageRelaxation> stages;
-  double fixed_s = 0;  ///< embedding and sampling on the unit that is fastest at it
+  double fixed_s = 0;                ///< embedding and sampling on the unit that is fastest at it
+  std::vector<double> stream_per_s;  ///< [unit] bytes/s of its link; 0 = it does not stream
 };
 
 /// No plan's step is faster, whatever memory it needs.
@@ -22,6 +23,12 @@ double floor_s(const StepRelaxation& step);
 /// independent, and for any prices >= 0 the sum of the stages' floors less the price of the budgets
 /// lies under every plan that keeps them and has one split for all phases. (Fisher 1981, The
 /// Lagrangian relaxation method, sec. 2)
+///
+/// A unit that streams need not hold a column: it may pay with time of its link instead, since a
+/// step takes at least as long as the copies over each link. The step is at least any mean of the
+/// sum of its stages and of such times; where a link's weight is m, a streamed byte costs m over
+/// its rate. Nobody takes the dearer of two ways, so a byte has one price whether it is held or
+/// streamed.
 struct Dual {
   double bound_s = 0;
   std::vector<double> prices;  ///< [unit] seconds per byte at which the bound is highest

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "kernels/file.h"
 #include "tuner/format.h"
@@ -17,13 +18,13 @@ std::string event_name(const Task& task) {
   return task.layer < 0 ? what : fmt::format("L{} {}", task.layer, what);
 }
 
-Json event(const Task& task, const Span& span) {
+Json event(const Task& task, const Span& span, int num_units) {
   const double seconds = span.end_s - span.start_s;
   return {{"name", event_name(task)},
           {"cat", name(task.stage)},
           {"ph", "X"},
           {"pid", 0},
-          {"tid", span.unit},
+          {"tid", lane_of(task, num_units)},
           {"ts", span.start_s * 1e6},  // the format counts microseconds
           {"dur", seconds * 1e6},
           {"args",
@@ -46,8 +47,15 @@ std::string trace_text(const TaskGraph& graph, const Timeline& timeline,
   events.push_back(metadata("process_name", 0, measured ? "measured" : "simulated"));
   for (size_t unit = 0; unit < units.size(); ++unit)
     events.push_back(metadata("thread_name", static_cast<int>(unit), units[unit]));
-  for (const Span& span : timeline.spans)
-    events.push_back(event(graph.tasks[static_cast<size_t>(span.task)], span));
+  std::set<int> links;
+  for (const Span& span : timeline.spans) {
+    const Task& task = graph.tasks[static_cast<size_t>(span.task)];
+    events.push_back(event(task, span, graph.num_units));
+    const int lane = lane_of(task, graph.num_units);
+    if (task.stage == Stage::kCopy && links.insert(lane).second)
+      events.push_back(
+          metadata("thread_name", lane, units[static_cast<size_t>(task.unit)] + " link"));
+  }
   return Json{{"displayTimeUnit", "ns"}, {"traceEvents", std::move(events)}}.dump(1) + "\n";
 }
 

@@ -1,5 +1,5 @@
 // A timeline as a trace file that Perfetto (ui.perfetto.dev) and chrome://tracing open: one track
-// per unit.
+// per unit, and one per link that copies.
 #pragma once
 
 #include <string>

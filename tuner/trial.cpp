@@ -80,7 +80,7 @@ TrialPrediction predict(const ModelSpec& model, const MachineProfile& machine, c
   TrialPrediction sum;
   for (const Step& step : trial_steps(trial, max_tokens)) {
     const TaskGraph graph = lower(model, *trial.plan, step);
-    const Timeline timeline = simulate(graph, cost);
+    const Timeline timeline = simulate(model, *trial.plan, graph, cost);
     const Interval interval = interval_90(graph, cost, timeline);
     sum.seconds += timeline.makespan_s;
     sum.interval.low_s += interval.low_s;

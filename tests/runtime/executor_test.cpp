@@ -28,6 +28,14 @@ std::vector<std::string> kind_mixes() {
   return mixes;
 }
 
+/// Bit u: unit u is a CUDA unit, and streams weights.
+uint64_t cuda_units(const std::vector<Unit>& units) {
+  uint64_t mask = 0;
+  for (size_t unit = 0; unit < units.size(); ++unit)
+    if (units[unit].kind == UnitKind::kCuda) mask |= uint64_t{1} << unit;
+  return mask;
+}
+
 /// Logits of every token of a prompt, taken in steps of `width` tokens.
 std::vector<float> run_prompt(Executor& executor, const std::vector<int32_t>& tokens,
                               int64_t width) {
@@ -48,6 +56,7 @@ const ExecutorOptions kSmall{.max_context = 512,
                              .max_logits_rows = 512,
                              .release_source = true,
                              .resident_all = true,
+                             .stream_all = true,
                              .progress = {}};
 
 Plan with_f32_kv(Plan plan) {
@@ -106,8 +115,9 @@ TEST_CASE("random legal plans change time, never results") {
       const bool one_kind = kinds.find_first_not_of(kinds[0]) == std::string::npos;
       for (int round = 0; round < (cuda ? 2 : 4); ++round) {
         const bool positions = round % 2 == 1;
-        const Plan plan = random_plan(model.spec, names_of(units), random,
-                                      {.positions = positions, .max_context = 300});
+        const Plan plan = random_plan(
+            model.spec, names_of(units), random,
+            {.positions = positions, .max_context = 300, .can_stream = cuda_units(units)});
         executor.set_plan(with_f32_kv(plan));
         const int64_t width =
             round < 2 ? (cuda ? 16 : 512) : 1 + static_cast<int64_t>(random() % 16);
@@ -121,6 +131,41 @@ TEST_CASE("random legal plans change time, never results") {
       CHECK(error_of(prefill, golden) < golden.tolerance);
     }
   }
+}
+
+TEST_CASE("weights that are streamed wait in host memory, and give the bits of resident ones") {
+  if (list_cuda_devices().empty()) return;
+  const Golden golden = read_goldens().front();
+  const Model model = open_gguf(golden.model_path);
+  const std::vector<Unit> units = units_of_kinds("g");
+  ExecutorOptions options = kSmall;
+  options.resident_all = options.stream_all = false;
+  const Plan resident = with_f32_kv(single_unit_plan(model.spec, names_of(units), 0));
+  Plan streamed = resident;
+  LayerPlan& layer = streamed.phases[0].layers[0];
+  for (LinearSplit* split : {&layer.qkv, &layer.out, &layer.gate_up, &layer.down})
+    split->front().home = Home::kStreamed;
+  std::vector<std::vector<float>> logits;
+  std::vector<MemoryUse> held;
+  for (const Plan& plan : {resident, streamed}) {
+    options.release_source = false;
+    Executor executor(model, plan, units, options);
+    logits.push_back(run_prompt(executor, golden.tokens, 16));
+    held.push_back(executor.memory().front());
+    const TaskGraph graph = executor.graph();
+    const auto copies = std::count_if(graph.tasks.begin(), graph.tasks.end(),
+                                      [](const Task& task) { return task.stage == Stage::kCopy; });
+    CHECK((copies > 0) == (plan.phases == streamed.phases));
+    executor.set_context(0);
+    // A measured timeline has no spans for copies.
+    const Step step{.tokens = 1, .context = 0, .logits_rows = 1, .parents = {}};
+    CHECK(std::ssize(executor.run(step, std::span(golden.tokens).first(1)).spans) ==
+          std::ssize(executor.graph().tasks) - copies);
+  }
+  CHECK(logits[0] == logits[1]);
+  const int64_t streamed_bytes = held[1].host - held[0].host;
+  CHECK(streamed_bytes + held[1].weights == held[0].weights);
+  CHECK(streamed_bytes > held[1].weights);
 }
 
 }  // namespace tandem

@@ -304,4 +304,25 @@ TEST_CASE("a unit named several times in a split, and a ragged end, change no re
   }
 }
 
+TEST_CASE("streamed columns need host memory and slots, and none of the unit's for themselves") {
+  const ModelSpec spec = tiny_model({.hidden = 256, .intermediate = 512, .vocab = 512});
+  std::vector<Unit> units = units_in({"dram", "vram"});
+  units[1].kind = UnitKind::kCuda;
+  const Plan resident = single_unit_plan(spec, names(units), 1);
+  Plan plan = resident;
+  for (LayerPlan& layer : plan.phases[0].layers)
+    layer.down = {{1, {0, 64}}, {1, {64, 256}, Home::kStreamed}};
+  check_plan(plan, spec, "plan");
+  const auto before = memory_needs(spec, resident, units, options_of(128));
+  const auto needed = memory_needs(spec, plan, units, options_of(128));
+  const int64_t streamed = 4 * spec.num_layers * 192 * 512;
+  CHECK(needed[1].host == before[1].host + streamed);
+  CHECK(needed[1].weights == before[1].weights - streamed);
+  CHECK(needed[1].workspace == before[1].workspace + kStreamSlots * kStreamSlotBytes);
+  CHECK(needed[0].host == before[0].host);
+  ExecutorOptions all = options_of(128);
+  all.stream_all = true;
+  CHECK(memory_needs(spec, plan, units, all)[1].host == before[1].host + all_matrix_bytes(spec));
+}
+
 }  // namespace tandem

@@ -219,3 +219,50 @@ TEST_CASE("a unit that the machine lacks is named, with those it has") {
   CHECK_THROWS_WITH_AS(CostModel(model, machine, single_unit_plan(model, {"gpu0"}, 0)),
                        "plan: unit gpu0 is not one of machine paper: cpu0, cpu1", Error);
 }
+
+TEST_CASE("a copy takes its bytes at the link's rate and draws them from the host's memory") {
+  const ModelSpec model = small_model();
+  MachineProfile machine = machine_of({reader("cpu0", 16), cuda_reader("gpu0", 64, 16)});
+  Plan plan = two_unit_plan(model);
+  plan.units = {"cpu0", "gpu0"};
+  const CostModel cost(model, machine, plan);
+  Task copy = linear_task({{DType::kF32, 8, 1}});
+  copy.stage = Stage::kCopy;
+  copy.unit = 1;
+  CHECK(cost.cost(copy).seconds == Approx(2));
+  CHECK(cost.cost(copy).memory_bytes == 32);
+  const int link = lane_of(copy, 2);
+  CHECK(cost.memory_of(link) == cost.memory_of(0));
+  CHECK(cost.memory_of(link) != cost.memory_of(1));
+  // Not measured together: a CPU unit and a link reach no more than CPU units do.
+  CHECK(cost.capacity_per_s(0b1001) == 16);
+  machine.contention = {{{"cpu0", "gpu0.streamed"}, {24, 0}, {}, {1, 0}}};
+  CHECK(CostModel(model, machine, plan).capacity_per_s(0b1001) == 24);
+}
+
+TEST_CASE("a result that is copied costs a launch and its bytes") {
+  const ModelSpec model = small_model();
+  MachineProfile machine = machine_of({reader("cpu0", 16), cuda_reader("gpu0", 64, 16)});
+  machine.units[1].barrier_s = {0.125, 0};
+  Plan plan = single_unit_plan(model, {"cpu0", "gpu0"}, 0);
+  Transfer transfer;
+  transfer.bytes = 8;
+  const auto receive_s = [&] {
+    return CostModel(model, machine, plan).receive_s(1, {transfer, transfer});
+  };
+  CHECK(receive_s() == Approx(2 * (0.125 + 8.0 / 16)));  // as weights are copied
+  machine.links = {{"cpu0", "gpu0", {0, 0}, {32, 0}}};
+  CHECK(receive_s() == Approx(2 * (0.125 + 8.0 / 32)));  // as results were measured
+  CHECK(CostModel(model, machine, plan).own_memory() == 2);
+}
+
+TEST_CASE("a plan that streams to a unit without a measured link is refused") {
+  const ModelSpec model = small_model();
+  const MachineProfile machine = machine_of({cuda_reader("gpu0", 64, 0)});
+  Plan plan = single_unit_plan(model, {"gpu0"}, 0);
+  plan.phases[0].lm_head[0].home = Home::kStreamed;
+  CHECK_THROWS_WITH_AS(CostModel(model, machine, plan),
+                       "plan: gpu0 streams weights, but machine paper has no stream_per_s of it: "
+                       "profile again, or keep them resident",
+                       Error);
+}

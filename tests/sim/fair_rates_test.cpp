@@ -18,7 +18,7 @@ std::vector<double> rates(const MachineProfile& machine, std::vector<double> dem
   const CostModel cost(model, machine, single_unit_plan(model, units, 0));
   std::vector<Running> running;
   for (size_t i = 0; i < demands.size(); ++i)
-    running.push_back({.unit = static_cast<int>(i), .demand_per_s = demands[i]});
+    running.push_back({.lane = static_cast<int>(i), .demand_per_s = demands[i]});
   share_rates(cost, running);
   std::vector<double> found;
   for (const Running& task : running) found.push_back(task.rate);

@@ -68,6 +68,15 @@ inline UnitProfile reader(const std::string& name, double bytes_per_s, double sp
   return profile;
 }
 
+/// The same with a memory of its own, and streamed weights at `stream_per_s` (0 = none).
+inline UnitProfile cuda_reader(const std::string& name, double bytes_per_s, double stream_per_s) {
+  UnitProfile profile = reader(name, bytes_per_s);
+  profile.unit.kind = UnitKind::kCuda;
+  profile.unit.memory = "memory of " + name;
+  profile.stream_per_s = {stream_per_s, 0};
+  return profile;
+}
+
 inline MachineProfile machine_of(std::initializer_list<UnitProfile> units) {
   MachineProfile machine;
   machine.machine.name = "paper";

@@ -16,7 +16,8 @@ namespace {
 namespace fs = std::filesystem;
 
 const std::array<std::string, 5> kFolders{"kernels", "profiles", "sim", "runtime", "tuner"};
-const std::set<std::string> kSimMayInclude{"kernels/range.h", "kernels/error.h", "kernels/dtype.h",
+const std::set<std::string> kSimMayInclude{"kernels/range.h",  "kernels/error.h",
+                                           "kernels/dtype.h",  "kernels/home.h",
                                            "profiles/curve.h", "profiles/machine_profile.h"};
 
 struct Include {

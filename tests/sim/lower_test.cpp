@@ -251,3 +251,66 @@ TEST_CASE("a step that is none is refused") {
   tree.parents = {-1, 1};
   refuse(tree, "step: parent of token 1 is 1; expected -1 to 0");
 }
+
+TEST_CASE("a streamed share is a task of its own that waits for its copy") {
+  const ModelSpec model = small_model();
+  Plan plan = two_unit_plan(model);
+  plan.phases[0].layers[0].gate_up = {{0, {0, 64}}, {0, {64, 96}, Home::kStreamed}, {1, {96, 128}}};
+  check_plan(plan, model, "test");
+  const TaskGraph graph = lower(model, plan, step_of(1, 0));
+  const auto tasks = tasks_of(graph, Stage::kGateUp, 0);
+  REQUIRE(tasks.size() == 3);
+  CHECK(tasks[1].unit == 0);
+  CHECK(tasks[1].home == Home::kStreamed);
+  CHECK(tasks[1].range == Range{64, 96});
+  const auto copies = tasks_of(graph, Stage::kCopy, 0);
+  REQUIRE(copies.size() == 1);
+  CHECK(copies[0].bytes == 2 * 32 * 64 * 4);  // gate and up, 32 columns of 64 floats
+  CHECK(copies[0].flops == 0);
+  CHECK(copies[0].deps.empty());
+  CHECK(lane_of(copies[0], 2) == 2);
+  CHECK(tasks[1].deps.back() == copies[0].id);
+  CHECK(tasks[0].deps.back() < copies[0].id);  // what is resident does not wait for it
+  // down waits for all three shares.
+  const std::vector<int> all{tasks[0].id, tasks[1].id, tasks[2].id};
+  CHECK(tasks_of(graph, Stage::kDown, 0).at(0).deps == all);
+}
+
+TEST_CASE("a copy waits for what reads the slot that it takes") {
+  const ModelSpec model = small_model();
+  Plan plan = single_unit_plan(model, {"gpu0"}, 0);
+  LayerPlan& layer = plan.phases[0].layers[0];
+  layer.qkv[0].home = layer.out[0].home = layer.down[0].home = Home::kStreamed;
+  const TaskGraph graph = lower(model, plan, step_of(1, 0));
+  std::vector<Task> copies, readers;  // in the order of copies
+  for (const Task& task : graph.tasks) {
+    if (task.stage == Stage::kCopy) copies.push_back(task);
+    for (const int dep : task.deps)
+      if (graph.tasks[static_cast<size_t>(dep)].stage == Stage::kCopy) readers.push_back(task);
+  }
+  REQUIRE(copies.size() == 10);  // q, k, v, out and down of two layers
+  REQUIRE(readers.size() == 10);
+  CHECK(readers[0].stage == Stage::kQkv);
+  CHECK(readers[2].id == readers[0].id);
+  CHECK(copies[0].bytes == 64 * 64 * 4);  // queries alone
+  for (size_t i = 0; i < copies.size(); ++i)
+    CHECK(copies[i].deps ==
+          (i < kStreamSlots ? std::vector<int>{} : std::vector<int>{readers[i - kStreamSlots].id}));
+}
+
+TEST_CASE("a streamed share is cut where its slot is full") {
+  ModelSpec model = small_model();
+  model.hidden_size = 8192;  // 32 KiB a column of gate and as much of up: 256 columns fill a slot
+  model.intermediate_size = 640;
+  Plan plan = single_unit_plan(model, {"gpu0"}, 0);
+  plan.phases[0].layers[0].gate_up[0].home = Home::kStreamed;
+  const TaskGraph graph = lower(model, plan, step_of(1, 0));
+  const auto tasks = tasks_of(graph, Stage::kGateUp, 0);
+  REQUIRE(tasks.size() == 3);
+  CHECK(tasks[0].range == Range{0, 256});
+  CHECK(tasks[1].range == Range{256, 512});
+  CHECK(tasks[2].range == Range{512, 640});
+  CHECK(tasks_of(graph, Stage::kCopy, 0).at(0).bytes == kStreamSlotBytes);
+  // Whoever waits for the share waits for its last piece.
+  CHECK(tasks_of(graph, Stage::kDown, 0).at(0).deps == std::vector<int>{tasks[2].id});
+}

@@ -52,7 +52,7 @@ TEST_CASE("plans of one unit and of two even units are legal") {
 }
 
 TEST_CASE("a plan's units are known, distinct and at least one") {
-  CHECK(message([](Plan& p) { p.units.clear(); }) == "p.yaml: there are 0 units; expected 1 to 64");
+  CHECK(message([](Plan& p) { p.units.clear(); }) == "p.yaml: there are 0 units; expected 1 to 32");
   CHECK(message([](Plan& p) { p.units[1] = "cpu0"; }) ==
         "p.yaml: unit cpu0 is listed twice; expected distinct names");
   CHECK(message([](Plan& p) { p.embedding = 2; }) ==
@@ -197,4 +197,47 @@ TEST_CASE("a step is of the first phase that holds its tokens and its context") 
   CHECK_THROWS_WITH_AS(
       phase_for(plan, 512, 3),
       "plan: no phase is for a step of 512 tokens at context 3; add one that holds both", Error);
+}
+
+TEST_CASE("a unit may have a resident and a streamed share, the same columns in every phase") {
+  const auto with_out = [](LinearSplit first, LinearSplit second) {
+    return message([&](Plan& plan) {
+      plan.phases.push_back(plan.phases[0]);
+      plan.phases[0].tokens = {1, 16};
+      plan.phases[1].tokens = {16, kOpenEnd};
+      plan.phases[0].layers[0].out = first;
+      plan.phases[1].layers[0].out = second;
+    });
+  };
+  const Home streamed = Home::kStreamed;
+  const LinearSplit both = {{0, {0, 16}}, {0, {16, 48}, streamed}, {1, {48, 64}}};
+  CHECK(with_out(both, both) == "legal");
+  CHECK(with_out(both, {{0, {0, 16}}, {0, {16, 64}, streamed}}) == "legal");
+  CHECK(with_out(both, {{0, {0, 16}}, {1, {16, 64}, streamed}}) ==
+        "p.yaml: phase 2: layers 0-1: out: columns [48, 64) of cpu1 are streamed, but resident in "
+        "phase 1; a unit has a column in one home");
+  CHECK(with_out(both, {{0, {0, 32}}, {1, {32, 64}}}) ==
+        "p.yaml: phase 2: layers 0-1: out: columns [16, 32) of cpu0 are resident, but streamed in "
+        "phase 1; a unit has a column in one home");
+  CHECK(message([](Plan& plan) {
+          plan.phases.push_back(plan.phases[0]);
+          plan.phases[1].lm_head[1].home = Home::kStreamed;
+        }) ==
+        "p.yaml: phase 2: lm_head: columns [80, 160) of cpu1 are streamed, but resident in "
+        "phase 1; a unit has a column in one home");
+}
+
+TEST_CASE("only a CUDA unit streams") {
+  Plan plan = two_unit_plan(small_model());
+  plan.phases[0].layers[0].down[1].home = Home::kStreamed;
+  CHECK(streaming_units(plan) == 2);
+  std::vector<Unit> units(2);
+  units[0].name = "cpu0";
+  units[1].name = "cpu1";
+  CHECK_THROWS_WITH_AS(check_streaming_units(plan, units, "p.yaml"),
+                       "p.yaml: layers 0-1: down: cpu1.streamed: cpu1 is a CPU unit, which "
+                       "computes weights where they lie; expected a CUDA unit",
+                       Error);
+  units[1].kind = UnitKind::kCuda;
+  CHECK_NOTHROW(check_streaming_units(plan, units, "p.yaml"));
 }

@@ -195,3 +195,103 @@ TEST_CASE("an interval is never narrower than two percent to either side") {
   CHECK(interval.low_s == Approx(0.98));
   CHECK(interval.high_s == Approx(1.02));
 }
+
+namespace {
+
+/// cpu0 reads 16 bytes a second, gpu0 64 of its own memory; its link copies 16.
+MachineProfile cpu_and_gpu() {
+  return machine_of({reader("cpu0", 16), cuda_reader("gpu0", 64, 16)});
+}
+
+Timeline simulated_on_gpu(const TaskGraph& graph, const MachineProfile& machine) {
+  const ModelSpec model = small_model();
+  return simulate(graph, CostModel(model, machine, single_unit_plan(model, {"cpu0", "gpu0"}, 0)));
+}
+
+/// Of `floats` floats over the link of gpu0, unit 1.
+Task copying(int64_t floats, std::vector<int> deps = {}) {
+  return reading(Stage::kCopy, 1, floats, std::move(deps));
+}
+
+}  // namespace
+
+TEST_CASE("copies go one after another, beside what their unit computes") {
+  // A copy of 4 floats takes 1 s, their product 1/4 s.
+  const TaskGraph graph = graph_of(
+      {copying(4), reading(kS, 1, 4, {0}), copying(4), reading(kS, 1, 4, {2}), reading(kS, 1, 4)});
+  const Timeline timeline = simulated_on_gpu(graph, cpu_and_gpu());
+  check_span(timeline, 0, 0, 1);
+  check_span(timeline, 1, 1, 1.25);
+  check_span(timeline, 2, 1, 2);
+  check_span(timeline, 3, 2, 2.25);
+  check_span(timeline, 4, 2.25, 2.5);
+}
+
+TEST_CASE("a copy waits until its slot was read") {
+  // The product of 12 floats, behind a copy of 1/4 s, ends at 1 s; the next copy waits for it.
+  const TaskGraph graph =
+      graph_of({copying(1), reading(kS, 1, 12, {0}), copying(4, {1}), reading(kS, 1, 4, {2})});
+  const Timeline timeline = simulated_on_gpu(graph, cpu_and_gpu());
+  check_span(timeline, 1, 0.25, 1);
+  check_span(timeline, 2, 1, 2);
+  check_span(timeline, 3, 2, 2.25);
+}
+
+TEST_CASE("a copy and a CPU unit share the host's memory, and a GPU's own is another") {
+  // 16 + 16 bytes/s wanted, 24 there: both at 3/4. cpu0's half second ends at 2/3 s, when the copy
+  // has done 1/2 of its second. gpu0's product is not slowed: 1/4 s.
+  MachineProfile machine = cpu_and_gpu();
+  machine.contention = {{{"cpu0", "gpu0.streamed"}, {24, 0}, {}, {1, 0}}};
+  const TaskGraph graph = graph_of({copying(4), reading(kS, 0, 2), reading(kS, 1, 4)});
+  const Timeline timeline = simulated_on_gpu(graph, machine);
+  check_span(timeline, 0, 0, 2.0 / 3 + 0.5);
+  check_span(timeline, 1, 0, 2.0 / 3);
+  check_span(timeline, 2, 0, 0.25);
+}
+
+TEST_CASE("copies that were not measured beside a CPU unit take their bytes from it") {
+  // 16 bytes/s for both: half the speed each, until cpu0's half second ends at 1 s.
+  const TaskGraph graph = graph_of({copying(4), reading(kS, 0, 2)});
+  const Timeline timeline = simulated_on_gpu(graph, cpu_and_gpu());
+  check_span(timeline, 0, 0, 1.5);
+  check_span(timeline, 1, 0, 1);
+}
+
+TEST_CASE("a copy is not slowed by busy cores, nor are cores by a copy") {
+  MachineProfile machine = cpu_and_gpu();
+  machine.contention = {{{"cpu0", "gpu0"}, {80, 0}, {}, {2, 0}},
+                        {{"cpu0", "gpu0.streamed"}, {32, 0}, {}, {1, 0}}};
+  const TaskGraph graph = graph_of({copying(4), reading(kS, 0, 4)});
+  const Timeline timeline = simulated_on_gpu(graph, machine);
+  check_span(timeline, 0, 0, 1);
+  check_span(timeline, 1, 0, 1);
+}
+
+TEST_CASE("a unit with its own memory copies what others computed, and that takes time") {
+  const ModelSpec model = small_model();
+  MachineProfile machine = machine_of({reader("cpu0", 1e6), cuda_reader("gpu0", 1e6, 1e6)});
+  Plan plan = two_unit_plan(model);
+  plan.units = {"cpu0", "gpu0"};
+  const TaskGraph graph = lower(model, plan, Step{});
+  const auto makespan_s = [&] {
+    return simulate(model, plan, graph, CostModel(model, machine, plan)).makespan_s;
+  };
+  // Reads take 0.335872 / 2 s on each. gpu0 receives the residual stream of 64 floats once, then
+  // half of it twice in the first layer, before gate_up and before the next qkv, and so on: in all
+  // 64 + 4 x 32 floats; attended heads, 32 floats, and half of SwiGLU's output, 64, in both layers.
+  const double received = 4.0 * (64 + 4 * 32 + 2 * (32 + 64));
+  CHECK(makespan_s() == Approx(0.335872 / 2 + received / 1e6));
+}
+
+TEST_CASE("a model that is streamed whole takes as long as its link") {
+  const ModelSpec model = small_model();
+  const MachineProfile machine = machine_of({cuda_reader("gpu0", 1e9, 1e6)});
+  Plan plan = single_unit_plan(model, {"gpu0"}, 0);
+  LayerPlan& layer = plan.phases[0].layers[0];
+  for (LinearSplit* split : {&layer.qkv, &layer.out, &layer.gate_up, &layer.down})
+    split->front().home = Home::kStreamed;
+  plan.phases[0].lm_head[0].home = Home::kStreamed;
+  const CostModel cost(model, machine, plan);
+  // 335872 bytes at 1 MB/s, and the product of the last 40960 behind it.
+  CHECK(simulate(lower(model, plan, Step{}), cost).makespan_s == Approx(0.335872 + 40960e-9));
+}

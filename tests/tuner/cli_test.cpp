@@ -188,6 +188,7 @@ TEST_CASE("a shape's plan says its dtype, also where --model repeats the shape")
   const auto explained = place.json("explain plan.yaml");
   CHECK(place.json("explain plan.yaml --model tinyllama-1.1b") == explained);
   CHECK(place.json("explain plan.yaml --model tinyllama-1.1b --dtype q4_0") != explained);
+}
 
 /// cpu0 beside gpu0, which is ten times as fast and has 1 GiB.
 void add_gpu_profile(const Workplace& place) {

@@ -89,5 +89,27 @@ TEST_CASE("A phase is explained by the workload's step that it holds") {
   CHECK(typical_step(plan, plan.phases[1]).context == 0);
 }
 
+TEST_CASE("A streamed share has a row of its own, and its copies one") {
+  const ModelSpec model = small_model();
+  Plan plan = two_unit_plan(model);
+  plan.units = {"cpu0", "gpu0"};
+  plan.phases[0].layers[0].out = {{0, {0, 32}}, {1, {32, 48}}, {1, {48, 64}, Home::kStreamed}};
+  const MachineProfile machine = fixtures::machine_of(
+      {fixtures::reader("cpu0", 1e9), fixtures::cuda_reader("gpu0", 1e9, 1e8)});
+  const Explanation explained = explain(model, plan, decode_step(), &machine);
+  const auto streamed = std::find_if(explained.ops.begin(), explained.ops.end(), [](auto& op) {
+    return op.stage == Stage::kOut && op.home == Home::kStreamed;
+  });
+  REQUIRE(streamed != explained.ops.end());
+  CHECK(streamed->what == "[48,64)");
+  CHECK(streamed->share == 0.25);
+  CHECK(streamed->tasks == 2);
+  const ExplainedOp& copy = find_op(explained, Stage::kCopy, 1);
+  CHECK(copy.bytes == 2 * 16 * 64 * 4);
+  CHECK(copy.seconds == doctest::Approx(2 * 16 * 64 * 4 / 1e8));
+  CHECK(copy.bound == "link");
+  CHECK_FALSE(copy.share.has_value());
+}
+
 }  // namespace
 }  // namespace tandem

@@ -95,5 +95,31 @@ TEST_CASE("JSON has the same figures in seconds") {
   CHECK(json["units"]["cpu1"]["sync_share"] == 0.75);
 }
 
+TEST_CASE("Streamed work is told apart, and copies are predicted but not measured") {
+  LedgerEntry streamed = entry(Stage::kDown, 1, 1, 2e9);
+  streamed.home = Home::kStreamed;
+  LedgerEntry copy = entry(Stage::kCopy, 1, 3, 2e9);
+  copy.home = Home::kStreamed;
+  const auto with = [](Ledger ledger, std::initializer_list<LedgerEntry> more) {
+    ledger.entries.insert(ledger.entries.end(), more);
+    return ledger;
+  };
+  const LedgerComparison both =
+      compare_ledgers(with(predicted(), {streamed, copy}), with(measured(), {streamed}));
+  REQUIRE(both.rows.size() == 5);
+  CHECK(both.rows[3].predicted_s == 0.5);  // not that of the resident columns
+  CHECK(both.rows[4].stage == Stage::kCopy);
+  CHECK(both.rows[4].predicted_s == 1.5);
+  CHECK(both.units[1].predicted_s == 1.5);  // 2 + 1 s in 2 steps: the link works beside
+  const std::string text = ledger_text(both, {"cpu0", "gpu0"}, "decode");
+  CHECK(text.find("gpu0 streamed") != std::string::npos);
+  const std::string row = text.substr(text.find("copy"));
+  CHECK(row.substr(0, row.find('\n')).find(" -") != std::string::npos);
+  const Json json = to_json(both, {"cpu0", "gpu0"});
+  CHECK(json["stages"][3]["home"] == "streamed");
+  CHECK(json["stages"][4]["predicted_s"] == 1.5);
+  CHECK_FALSE(json["stages"][4].contains("measured_s"));
+}
+
 }  // namespace
 }  // namespace tandem

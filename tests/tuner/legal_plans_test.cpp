@@ -2,6 +2,8 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+
 #include "tests/tuner/tiny_model.h"
 #include "tuner/shares.h"
 
@@ -75,4 +77,23 @@ TEST_CASE("random plans show everything a plan can say") {
     }
   }
   for (const int seen : {cut, apart, phases, groups, own_qkv, left_out}) CHECK(seen > 10);
+}
+
+TEST_CASE("random plans stream on the units that can, legally, and show both homes") {
+  const ModelSpec model = tiny_model({.kv_heads = 4, .layers = 4});
+  std::mt19937_64 random(6);
+  int resident = 0, streamed = 0, streamed_qkv = 0, streamed_head = 0;
+  for (int i = 0; i < 200; ++i) {
+    const Plan plan = random_plan(model, {"a", "b"}, random, {.can_stream = 2});
+    CHECK_NOTHROW(check_plan(plan, model, "random"));
+    CHECK((streaming_units(plan) & 1) == 0);
+    const LayerPlan& layer = plan.phases.front().layers.front();
+    const auto streams = [](const ColumnShare& share) { return share.home == Home::kStreamed; };
+    for (const ColumnShare& share : layer.gate_up)
+      if (share.unit == 1) (streams(share) ? streamed : resident) += 1;
+    streamed_qkv += std::any_of(layer.qkv.begin(), layer.qkv.end(), streams);
+    const LinearSplit& lm_head = plan.phases.front().lm_head;
+    streamed_head += std::any_of(lm_head.begin(), lm_head.end(), streams);
+  }
+  for (const int seen : {resident, streamed, streamed_qkv, streamed_head}) CHECK(seen > 10);
 }

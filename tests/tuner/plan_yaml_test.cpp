@@ -241,3 +241,41 @@ TEST_CASE("a plan that cannot be written leaves the old one") {
   CHECK_THROWS_WITH_AS(write_plan(plan, model(), "/nowhere/plan.yaml"),
                        doctest::Contains("/nowhere/plan.yaml: cannot create"), Error);
 }
+
+TEST_CASE(
+    "streamed columns are read behind the resident ones of their unit, in any order of keys") {
+  std::string text = kPlan;
+  const std::string from = "gate_up: {cpu0: 1}";
+  text.replace(text.find(from), from.size(),
+               "gate_up: {cpu1.streamed: 0.5, cpu0: 0.25, cpu1: 0.25}");
+  const PlanFile file;
+  write_file_atomically(file.path, text);
+  const Plan plan = read_plan(file.path, model());
+  // 6 blocks of 16: 1.5, 1.5 and 3 -> 2, 1 and 3.
+  CHECK(plan.phases.front().layers.front().gate_up ==
+        LinearSplit{{0, {0, 32}}, {1, {32, 48}}, {1, {48, 96}, Home::kStreamed}});
+}
+
+TEST_CASE("plans that stream read back to exactly the homes that were written") {
+  std::mt19937_64 random(21);
+  const PlanFile file;
+  for (int i = 0; i < 100; ++i) {
+    const ModelSpec spec = tiny_model({.hidden = 64 + 16 * (i % 7),
+                                       .intermediate = 2048 + 16 * (i % 50),
+                                       .kv_heads = 1 + i % 8,
+                                       .layers = 1 + i % 5,
+                                       .vocab = 32000 + i});
+    const Plan plan = random_plan(spec, {"cpu0", "gpu0", "gpu 1"}, random, {.can_stream = 6});
+    write_plan(plan, spec, file.path);
+    const Plan read = read_plan(file.path, spec);
+    REQUIRE(read.phases == plan.phases);
+    CHECK(plan_text(read, spec) == file.text());
+  }
+}
+
+TEST_CASE("a home that is none is named, with those there are") {
+  CHECK(message("gate_up: {cpu0", "gate_up: {cpu0.stream") ==
+        ":18: cpu0.stream: .stream is no home of weights; expected cpu0 or cpu0.streamed");
+  CHECK(message("gate_up: {cpu0", "gate_up: {gpu0.streamed") ==
+        ":18: gpu0.streamed: unit gpu0.streamed is not in units: cpu0, cpu1");
+}
