@@ -28,7 +28,7 @@ void copy_columns(const Matrix& from, const Matrix& to, Range columns, cudaStrea
 
 void CopyAhead::reserve(int device) {
   for (Slot& slot : slots_)
-    if (!slot.memory) slot.memory = device_memory(device, kSlotBytes);
+    if (!slot.memory) slot.memory = device_memory(device, kStreamSlotBytes);
 }
 
 void CopyAhead::begin_step(cudaStream_t compute) {
@@ -46,7 +46,7 @@ void CopyAhead::join(cudaStream_t compute) {
 
 void CopyAhead::fetch(std::span<const Matrix> matrices, Range columns, cudaStream_t compute,
                       std::span<Matrix> there) {
-  if (bytes() == 0 || slot_bytes(matrices, columns.size()) > kSlotBytes)
+  if (bytes() == 0 || slot_bytes(matrices, columns.size()) > kStreamSlotBytes)
     throw std::logic_error("a piece of streamed weights does not fit into a slot");
   Slot& slot = slots_[next_];
   if (slot.in_use) slot.read.hold(stream_.get());
@@ -65,7 +65,7 @@ void CopyAhead::release(cudaStream_t compute) {
   Slot& slot = slots_[next_];
   slot.read.record(compute);
   slot.in_use = true;
-  next_ = (next_ + 1) % kSlots;
+  next_ = (next_ + 1) % kStreamSlots;
 }
 
 }  // namespace tandem::cuda

@@ -23,12 +23,9 @@ void copy_columns(const Matrix& from, const Matrix& to, Range columns, cudaStrea
 
 class CopyAhead {
  public:
-  static constexpr int64_t kSlotBytes = kStreamSlotBytes;
-  static constexpr int kSlots = kStreamSlots;
-
   /// Makes the slots, which are there from then on.
   void reserve(int device);
-  int64_t bytes() const { return slots_.back().memory ? kSlots * kSlotBytes : 0; }
+  int64_t bytes() const { return slots_.back().memory ? kStreamSlots * kStreamSlotBytes : 0; }
 
   /// A step begins on `compute`: copies may run from here on. Until join(), a recording of
   /// `compute` holds them too.
@@ -49,7 +46,7 @@ class CopyAhead {
   };
   Stream stream_;
   Event step_, done_;
-  std::array<Slot, kSlots> slots_;
+  std::array<Slot, kStreamSlots> slots_;
   size_t next_ = 0;
 };
 

@@ -81,7 +81,8 @@ std::vector<Case> cases_of(const std::vector<std::unique_ptr<UnitBench>>& benche
     add_memory_cases(*bench, cases);
     add_small_cases(*bench, cases);
   }
-  add_pair_cases(benches, profile, cases);
+  add_contention_cases(benches, profile, cases);
+  add_link_cases(benches, profile, cases);
   for (const auto& bench : benches) {
     add_linear_cases(*bench, grid, next_curve, cases);
     add_attention_cases(*bench, grid, next_curve, cases);

@@ -94,8 +94,7 @@ void fill_memory(UnitBench& bench, SharedMemory& memory, const std::vector<DType
     fill_rows(DType::kF16, bytes / 32, 16, memory.kv.get());
     return;
   }
-  const Unit& unit = bench.profile->unit;
-  if (!list_cuda_devices().at(static_cast<size_t>(unit.index)).unified)
+  if (bench.profile->unit.memory_bytes > 0)
     memory.streamed = place(bench, dtypes.front(), kBenchK, std::min(bytes, 2 * kStreamSlotBytes),
                             rows.get(), Home::kStreamed);
   memory.table = rows;
@@ -117,6 +116,7 @@ std::unique_ptr<UnitBench> open_bench(const Machine& machine, UnitProfile& profi
   const Unit& unit = profile.unit;
   bench->profile = &profile;
   bench->device = open_device(unit, yield);
+  // More columns than any device multiplies at once.
   bench->device->reserve({.tokens = kBenchMaxTokens,
                           .k = kBenchK,
                           .columns = 1 << 16,

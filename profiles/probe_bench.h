@@ -112,8 +112,11 @@ void add_linear_cases(UnitBench& bench, const Grid& grid, int& next_curve,
 void add_attention_cases(UnitBench& bench, const Grid& grid, int& next_curve,
                          std::vector<Case>& cases);
 void add_small_cases(UnitBench& bench, std::vector<Case>& cases);
-/// Links and contention of all units; `profile` is laid out for them.
-void add_pair_cases(const std::vector<std::unique_ptr<UnitBench>>& benches, MachineProfile& profile,
+/// Contention of all units; `profile` is laid out for it.
+void add_contention_cases(const std::vector<std::unique_ptr<UnitBench>>& benches,
+                          MachineProfile& profile, std::vector<Case>& cases);
+/// Links between all units; `profile` is laid out for them.
+void add_link_cases(const std::vector<std::unique_ptr<UnitBench>>& benches, MachineProfile& profile,
                     std::vector<Case>& cases);
 
 /// Takes the time of preparing the input out of the measured linears.

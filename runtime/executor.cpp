@@ -42,10 +42,10 @@ bool cores_are_shared(const std::vector<Unit>& units) {
   return std::adjacent_find(cores.begin(), cores.end()) != cores.end();
 }
 
-}  // namespace
-
 /// Spins of a wait between looks at the device: some tens of microseconds.
 constexpr int kCheckEvery = 1000;
+
+}  // namespace
 
 struct Executor::State {
   const Model& model;
@@ -373,7 +373,7 @@ std::vector<MemoryUse> Executor::memory() const {
   const State& s = *state_;
   std::vector<MemoryUse> uses(s.devices.size());
   const std::vector<int64_t> weights =
-      held_weights(s.model, s.plan, {s.memory_of, s.options.resident_all}, s.weights);
+      held_weights(s.model.spec, s.plan, {s.memory_of, s.options.resident_all}, s.weights);
   for (size_t unit = 0; unit < uses.size(); ++unit) {
     uses[unit].weights = weights[unit];
     for (const LayerKv& layer : s.kv[unit])
@@ -385,13 +385,10 @@ std::vector<MemoryUse> Executor::memory() const {
       uses[unit].host += s.weights[memory].streamed_bytes;
   }
   add_step_buffers(s.buffers.bytes, s.enqueues, uses);
-  // The driver of a unit that enqueues reads the table where the source has it.
   const auto embedding = static_cast<size_t>(s.plan.embedding);
-  if (s.enqueues >> embedding & 1) {
-    const int64_t table = table_bytes(s.model.spec);
-    uses[embedding].weights -= table;
-    uses[embedding].host += table;
-  }
+  const auto memory = static_cast<size_t>(s.memory_of[embedding]);
+  if (s.weights[memory].tied_embedding(s.model.spec) == nullptr)
+    add_table(table_bytes(s.model.spec), s.enqueues, s.plan.embedding, uses);
   return uses;
 }
 

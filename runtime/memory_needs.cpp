@@ -60,13 +60,6 @@ int64_t scratch_bytes(const Unit& unit, const DeviceLimits& limits) {
   return cpu_workspace(limits).bytes(std::ssize(unit.cores));
 }
 
-uint64_t cuda_units(const std::vector<Unit>& units) {
-  uint64_t mask = 0;
-  for (size_t unit = 0; unit < units.size(); ++unit)
-    if (units[unit].kind == UnitKind::kCuda) mask |= uint64_t{1} << unit;
-  return mask;
-}
-
 }  // namespace
 
 std::vector<MemoryUse> memory_needs(const ModelSpec& spec, const Plan& plan,
@@ -76,7 +69,9 @@ std::vector<MemoryUse> memory_needs(const ModelSpec& spec, const Plan& plan,
   const uint64_t cuda = cuda_units(units);
   if (options.stream_all) memories.stream_whole = cuda;
   const std::vector<int64_t> weights = weight_bytes(spec, plan, units, memories, Home::kResident);
-  const std::vector<int64_t> streamed = weight_bytes(spec, plan, units, memories, Home::kStreamed);
+  const std::vector<int64_t> streamed =
+      cuda == 0 ? std::vector<int64_t>(units.size())
+                : weight_bytes(spec, plan, units, memories, Home::kStreamed);
   const auto kv = kv_views(spec, plan, options.max_context);
   const DeviceLimits limits = device_limits(spec, options);
   std::vector<MemoryUse> needs(units.size());
@@ -89,9 +84,7 @@ std::vector<MemoryUse> memory_needs(const ModelSpec& spec, const Plan& plan,
   const StepSizes buffers = step_sizes(
       spec, plan, {.tokens = options.max_tokens, .logits_rows = options.max_logits_rows});
   add_step_buffers(buffers.bytes(), cuda, needs);
-  MemoryUse& embedding = needs[static_cast<size_t>(plan.embedding)];
-  (cuda >> plan.embedding & 1 ? embedding.host : embedding.weights) +=
-      embedding_bytes(spec, plan, units, options.resident_all);
+  add_table(embedding_bytes(spec, plan, units, options.resident_all), cuda, plan.embedding, needs);
   return needs;
 }
 
@@ -99,6 +92,11 @@ void add_step_buffers(int64_t bytes, uint64_t cuda, std::vector<MemoryUse>& uses
   for (size_t unit = 0; unit < uses.size(); ++unit)
     if (cuda >> unit & 1) uses[unit].workspace += bytes;
   (cuda & 1 ? uses.front().host : uses.front().workspace) += bytes;
+}
+
+void add_table(int64_t bytes, uint64_t cuda, int unit, std::vector<MemoryUse>& uses) {
+  MemoryUse& use = uses[static_cast<size_t>(unit)];
+  (cuda >> unit & 1 ? use.host : use.weights) += bytes;
 }
 
 ExecutorOptions options_for(const Workload& workload) {

@@ -20,6 +20,10 @@ std::vector<MemoryUse> memory_needs(const ModelSpec& spec, const Plan& plan,
 /// to every unit whose bit of `cuda` is set.
 void add_step_buffers(int64_t bytes, uint64_t cuda, std::vector<MemoryUse>& uses);
 
+/// Adds the table of embedding rows to the unit that reads them: a CUDA unit's driver reads them
+/// where the host has them.
+void add_table(int64_t bytes, uint64_t cuda, int unit, std::vector<MemoryUse>& uses);
+
 /// What an executor must be made for to run the planned steps.
 ExecutorOptions options_for(const Workload& workload);
 

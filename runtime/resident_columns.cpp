@@ -83,6 +83,13 @@ std::vector<int> number_memories(const std::vector<Unit>& units) {
   return memory_of;
 }
 
+uint64_t cuda_units(const std::vector<Unit>& units) {
+  uint64_t mask = 0;
+  for (size_t unit = 0; unit < units.size(); ++unit)
+    if (units[unit].kind == UnitKind::kCuda) mask |= uint64_t{1} << unit;
+  return mask;
+}
+
 size_t Memories::count() const {
   return of_unit.empty() ? 0 : index(1 + *std::max_element(of_unit.begin(), of_unit.end()));
 }
@@ -131,9 +138,9 @@ std::vector<int64_t> matrix_bytes(const ModelSpec& spec, const Plan& plan, const
   return bytes;
 }
 
-std::vector<int64_t> held_weights(const Model& model, const Plan& plan, const Memories& memories,
+std::vector<int64_t> held_weights(const ModelSpec& spec, const Plan& plan, const Memories& memories,
                                   const std::vector<PlacedWeights>& placed) {
-  std::vector<int64_t> bytes = matrix_bytes(model.spec, plan, memories);
+  std::vector<int64_t> bytes = matrix_bytes(spec, plan, memories);
   for (size_t m = 0; m < placed.size(); ++m) {
     int64_t others = 0;
     int64_t* first = nullptr;
@@ -144,10 +151,6 @@ std::vector<int64_t> held_weights(const Model& model, const Plan& plan, const Me
     }
     if (first) *first = placed[m].bytes - others;
   }
-  const size_t embedding = index(plan.embedding);
-  if (!placed[index(memories.of_unit[embedding])].tied_embedding(model.spec))
-    bytes[embedding] +=
-        model.embedding.columns * row_bytes(model.embedding.dtype, model.embedding.k);
   return bytes;
 }
 

@@ -13,6 +13,8 @@ namespace tandem {
 
 /// Memories of the units, counted from 0 in order of units.
 std::vector<int> number_memories(const std::vector<Unit>& units);
+/// Bit u: unit u is a CUDA unit, with a memory of its own and weights to stream into it.
+uint64_t cuda_units(const std::vector<Unit>& units);
 
 /// Who holds what: `of_unit[u]` is the memory of unit u; with `whole` every memory holds all, and
 /// unit u has all to stream where bit u of `stream_whole` is set.
@@ -57,10 +59,9 @@ HeldColumns held_lm_head(const ModelSpec& spec, const Plan& plan, const Memories
 std::vector<int64_t> matrix_bytes(const ModelSpec& spec, const Plan& plan, const Memories& memories,
                                   Home home = Home::kResident);
 
-/// The same of what is really resident in every memory, and the embedding's table where rows are
-/// read from it. What units of one memory share is theirs by the plan; the first has whatever else
-/// is there.
-std::vector<int64_t> held_weights(const Model& model, const Plan& plan, const Memories& memories,
+/// The same of what is really resident in every memory. What units of one memory share is theirs by
+/// the plan; the first has whatever else is there.
+std::vector<int64_t> held_weights(const ModelSpec& spec, const Plan& plan, const Memories& memories,
                                   const std::vector<PlacedWeights>& placed);
 
 }  // namespace tandem

@@ -181,8 +181,8 @@ double CostModel::capacity_per_s(uint64_t active_mask) const {
   double total = copies && host_per_s_ > 0 ? std::min(sum, host_per_s_) : sum;
   int smallest = std::numeric_limits<int>::max();
   for (const ContentionSet& set : contention_) {
-    if ((set.mask & active_mask) != active_mask || std::popcount(set.mask) >= smallest) continue;
-    smallest = std::popcount(set.mask);
+    if ((set.mask & active_mask) != active_mask || set.size >= smallest) continue;
+    smallest = set.size;
     total = std::min(sum, set.total_per_s);
   }
   return std::max(total, largest);
@@ -191,6 +191,7 @@ double CostModel::capacity_per_s(uint64_t active_mask) const {
 double CostModel::compute_slowdown(uint64_t active_mask) const {
   double largest = 1;
   for (const ContentionSet& set : contention_) {
+    if (std::popcount(set.mask) < set.size) continue;  // somebody else was at work, too
     if (set.mask == active_mask) return std::max(1.0, set.compute_slowdown);
     if ((set.mask & active_mask) == set.mask) largest = std::max(largest, set.compute_slowdown);
   }

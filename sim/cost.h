@@ -87,7 +87,8 @@ class CostModel {
     double receive_per_s = 0;    ///< of results copied from host memory; 0 = not measured
   };
   struct ContentionSet {
-    uint64_t mask = 0;
+    uint64_t mask = 0;  ///< lanes of the plan that are in it
+    int size = 0;       ///< others that were measured with them count too
     double total_per_s = 0;
     double compute_slowdown = 1;
   };

@@ -149,16 +149,14 @@ void CostModel::find_links(const MachineProfile& machine, const Plan& plan) {
 void CostModel::find_contention(const MachineProfile& machine, const Plan& plan) {
   for (const Contention& measured : machine.contention) {
     uint64_t mask = 0;
-    // What the plan lacks comes behind its lanes: what a larger set reaches bounds a smaller one
-    // that was not measured.
-    size_t next = 2 * plan.units.size();
     for (const std::string& name : measured.units) {
       const bool link = is_link_name(name);
       const int unit = index_of(plan.units, link ? unit_of_link(name) : name);
       const size_t lane = static_cast<size_t>(unit) + (link ? plan.units.size() : 0);
-      mask |= uint64_t{1} << (unit >= 0 ? lane : std::min<size_t>(next++, 63));
+      if (unit >= 0) mask |= uint64_t{1} << lane;
     }
-    contention_.push_back({mask, measured.total_per_s.median, measured.compute_slowdown.median});
+    contention_.push_back({mask, static_cast<int>(measured.units.size()),
+                           measured.total_per_s.median, measured.compute_slowdown.median});
   }
 }
 

@@ -139,12 +139,22 @@ void print_candidates(const Report& report) {
 
 void print_memory(const Report& report) {
   const auto text = [](int64_t bytes) { return format_bytes(static_cast<double>(bytes)); };
-  Table table({"memory", "weights", "KV", "workspace", "together", "budget", "on the host"});
+  const bool on_host = std::any_of(report.memory.begin(), report.memory.end(),
+                                   [](const MemoryUse& use) { return use.host > 0; });
+  std::vector<std::string> header = {"memory", "weights", "KV", "workspace", "together", "budget"};
+  if (on_host) header.emplace_back("on the host");
+  Table table(std::move(header));
   for (size_t i = 0; i < report.memory.size(); ++i) {
     const MemoryUse& use = report.memory[i];
     const std::string& unit = report.result.plan.units[i];
-    table.add({unit, text(use.weights), text(use.kv), text(use.workspace), text(use.own()),
-               text(budget_of(report, unit)), use.host > 0 ? text(use.host) : ""});
+    std::vector<std::string> row = {unit,
+                                    text(use.weights),
+                                    text(use.kv),
+                                    text(use.workspace),
+                                    text(use.own()),
+                                    text(budget_of(report, unit))};
+    if (on_host) row.push_back(use.host > 0 ? text(use.host) : "-");
+    table.add(std::move(row));
   }
   fmt::print("{}", table.text());
 }

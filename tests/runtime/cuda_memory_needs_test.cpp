@@ -3,6 +3,7 @@
 
 #include "kernels/cuda_workspace.h"
 #include "runtime/memory_needs.h"
+#include "tests/runtime/memory_use_check.h"
 #include "tests/runtime/units_of_kinds.h"
 #include "tests/tuner/tiny_model.h"
 #include "tuner/legal_plans.h"
@@ -25,17 +26,6 @@ ModelSpec ragged(DType dtype, bool tied) {
 
 ExecutorOptions options(int64_t prompt) {
   return options_for({.context = 300, .tokens = 2, .prompt = prompt});
-}
-
-void check_equal(const std::vector<MemoryUse>& held, const std::vector<MemoryUse>& needed) {
-  REQUIRE(held.size() == needed.size());
-  for (size_t unit = 0; unit < held.size(); ++unit) {
-    CAPTURE(unit);
-    CHECK(held[unit].weights == needed[unit].weights);
-    CHECK(held[unit].kv == needed[unit].kv);
-    CHECK(held[unit].workspace == needed[unit].workspace);
-    CHECK(held[unit].host == needed[unit].host);
-  }
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "kernels/kernel_set.h"
+#include "runtime/resident_columns.h"
 #include "tests/goldens.h"
 #include "tests/runtime/units_of_kinds.h"
 #include "tuner/legal_plans.h"
@@ -26,14 +27,6 @@ std::vector<std::string> kind_mixes() {
     mixes.insert(mixes.end(), {"g", "gc", "gg", "cgg"});
   }
   return mixes;
-}
-
-/// Bit u: unit u is a CUDA unit, and streams weights.
-uint64_t cuda_units(const std::vector<Unit>& units) {
-  uint64_t mask = 0;
-  for (size_t unit = 0; unit < units.size(); ++unit)
-    if (units[unit].kind == UnitKind::kCuda) mask |= uint64_t{1} << unit;
-  return mask;
 }
 
 /// Logits of every token of a prompt, taken in steps of `width` tokens.

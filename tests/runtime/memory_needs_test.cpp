@@ -9,6 +9,7 @@
 #include <string>
 
 #include "profiles/topology.h"
+#include "tests/runtime/memory_use_check.h"
 #include "tests/tuner/tiny_model.h"
 #include "tuner/legal_plans.h"
 #include "tuner/shares.h"
@@ -91,16 +92,6 @@ std::vector<float> run_both_phases(Executor& executor, const ModelSpec& spec) {
     logits.insert(logits.end(), executor.logits().begin(), executor.logits().end());
   }
   return logits;
-}
-
-void check_equal(const std::vector<MemoryUse>& held, const std::vector<MemoryUse>& needed) {
-  REQUIRE(held.size() == needed.size());
-  for (size_t unit = 0; unit < held.size(); ++unit) {
-    CAPTURE(unit);
-    CHECK(held[unit].weights == needed[unit].weights);
-    CHECK(held[unit].kv == needed[unit].kv);
-    CHECK(held[unit].workspace == needed[unit].workspace);
-  }
 }
 
 /// An executor holds what is counted, still does after its largest steps, and computes `expected`.

@@ -1,4 +1,4 @@
-// Probes of units together: hand-offs, shared bandwidth, and what computing at once costs.
+// Probes of units at work at once: the bandwidth that they share, and what computing costs then.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -7,9 +7,7 @@
 #include <set>
 #include <utility>
 
-#include "kernels/memory.h"
 #include "kernels/range.h"
-#include "profiles/handoff.h"
 #include "profiles/probe_bench.h"
 
 namespace tandem {
@@ -250,7 +248,7 @@ std::vector<Benches> sets_of(const std::vector<std::unique_ptr<UnitBench>>& benc
   return sets;
 }
 
-void add_contention_cases(const Benches& set, Contention& contention, std::vector<Case>& cases) {
+void add_set(const Benches& set, Contention& contention, std::vector<Case>& cases) {
   const bool apart = independent(set);
   std::string names;
   for (const UnitBench* bench : set) names += (names.empty() ? "" : "+") + unit_of(bench).name;
@@ -304,8 +302,7 @@ double total_link_rate(const LinkSet& set) {
   }));
 }
 
-void add_link_contention_cases(const LinkSet& set, Contention& contention,
-                               std::vector<Case>& cases) {
+void add_link_set(const LinkSet& set, Contention& contention, std::vector<Case>& cases) {
   std::string names;
   for (const UnitBench* bench : set.readers) contention.units.push_back(unit_of(bench).name);
   for (const UnitBench* bench : set.links)
@@ -318,83 +315,20 @@ void add_link_contention_cases(const LinkSet& set, Contention& contention,
                    .repeats = false});
 }
 
-/// One way of a flag between two units, where one of them enqueues: as recorded steps wait and
-/// raise.
-double queued_handoff_s(UnitBench& from, UnitBench& to) {
-  constexpr int kRoundTrips = 100;
-  const auto bytes = static_cast<int64_t>(2 * sizeof(Flag));
-  const std::shared_ptr<std::byte[]> memory = map_memory(bytes);
-  const std::shared_ptr<void> shares[] = {from.device->share(memory.get(), bytes),
-                                          to.device->share(memory.get(), bytes)};
-  Flag* flags = reinterpret_cast<Flag*>(memory.get());
-  const auto play = [flags](UnitBench& bench, int side) {
-    bench.device->begin_step(++bench.recordings);
-    for (int i = 0; i < kRoundTrips; ++i) {
-      if (side == 0) bench.device->raise(flags[1]);
-      bench.device->wait(flags[side]);
-      if (side == 1) bench.device->raise(flags[0]);
-      if (i == 0) bench.device->stamp(&bench.exchanged->stamps[0]);
-    }
-    bench.device->stamp(&bench.exchanged->stamps[1]);
-    bench.device->launch();
-    bench.device->end_step();
-    bench.device->forget_recordings();
-    return 1e-9 * static_cast<double>(bench.exchanged->stamps[1] - bench.exchanged->stamps[0]);
-  };
-  std::future<double> there = from.driver.start([&] { return play(from, 0); });
-  std::future<double> back = to.driver.start([&] { return play(to, 1); });
-  back.wait();
-  const double seconds = there.get();
-  back.get();
-  return seconds / (2 * (kRoundTrips - 1));
-}
-
-void add_link_cases(UnitBench& from, UnitBench& to, Link& link, std::vector<Case>& cases) {
-  const int a = unit_of(&from).cores.front(), b = unit_of(&to).cores.front();
-  const bool queued = enqueues(&from) || enqueues(&to);
-  cases.push_back(
-      {.what = link.from + " to " + link.to,
-       .run = [&from, &to, a, b,
-               queued](int) { return queued ? queued_handoff_s(from, to) : handoff_s(a, b, 1000); },
-       .figure = &link.latency_s,
-       .repeats = false});
-  if (!enqueues(&to)) return;
-  const auto bytes = static_cast<int64_t>(to.exchanged->input.size_bytes());
-  const Block all{.data = reinterpret_cast<std::byte*>(to.exchanged->input.data()),
-                  .rows = 1,
-                  .bytes = bytes,
-                  .stride = bytes};
-  cases.push_back({.what = link.from + " to " + link.to + " copy",
-                   .run =
-                       [&to, all, bytes](int) {
-                         const auto copy = [&] { to.device->receive(all); };
-                         return static_cast<double>(bytes) / to.time(copy, 4);
-                       },
-                   .figure = &link.bytes_per_s,
-                   .repeats = false});
-}
-
 }  // namespace
 
-void add_pair_cases(const std::vector<std::unique_ptr<UnitBench>>& benches, MachineProfile& profile,
-                    std::vector<Case>& cases) {
+void add_contention_cases(const std::vector<std::unique_ptr<UnitBench>>& benches,
+                          MachineProfile& profile, std::vector<Case>& cases) {
   const std::vector<Benches> sets = sets_of(benches);
   const std::vector<LinkSet> link_sets = link_sets_of(benches);
   profile.contention.resize(sets.size() + link_sets.size());
   for (size_t i = 0; i < link_sets.size(); ++i)
-    add_link_contention_cases(link_sets[i], profile.contention[sets.size() + i], cases);
+    add_link_set(link_sets[i], profile.contention[sets.size() + i], cases);
   for (size_t i = 0; i < sets.size(); ++i) {
     for (const UnitBench* bench : sets[i])
       profile.contention[i].units.push_back(unit_of(bench).name);
-    add_contention_cases(sets[i], profile.contention[i], cases);
+    add_set(sets[i], profile.contention[i], cases);
   }
-  profile.links.reserve(benches.size() * benches.size());
-  for (const auto& from : benches)
-    for (const auto& to : benches) {
-      if (from == to) continue;
-      profile.links.push_back({unit_of(from.get()).name, unit_of(to.get()).name, {}, {}});
-      add_link_cases(*from, *to, profile.links.back(), cases);
-    }
 }
 
 }  // namespace tandem
