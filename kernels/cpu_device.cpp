@@ -285,18 +285,34 @@ void CpuDevice::qkv_head(const QkvArgs& args, const QkvHead& head, int worker) {
 
 namespace {
 
-void rotate(float* values, const QkvArgs& args, int64_t token) {
-  const int64_t half = args.rope_dim / 2;
-  const float* angles = args.cos_sin + token * args.rope_dim;
-  const bool neox = args.rope_order == RopeOrder::kNeox;
-  for (int64_t i = 0; i < half; ++i) {
-    float& a = values[neox ? i : 2 * i];
-    float& b = values[neox ? i + half : 2 * i + 1];
+/// Rotates pairs (values[i * stride], values[i * stride + distance]).
+template <int kStride>
+void rotate_pairs(float* values, int64_t distance, const float* angles, int64_t pairs) {
+  for (int64_t i = 0; i < pairs; ++i) {
+    float& a = values[i * kStride];
+    float& b = values[i * kStride + distance];
     const float c = angles[2 * i], s = angles[2 * i + 1];
     const float rotated = a * c - b * s;
     b = a * s + b * c;
     a = rotated;
   }
+}
+
+void rotate(float* values, const QkvArgs& args, int64_t token) {
+  const int64_t half = args.rope_dim / 2;
+  const float* angles = args.cos_sin + token * args.rope_dim;
+  if (args.rope_order == RopeOrder::kNeox)
+    rotate_pairs<1>(values, half, angles, half);
+  else
+    rotate_pairs<2>(values, 1, angles, half);
+}
+
+/// A row of keys as a column of their panel.
+template <class Element>
+void store_lane(const std::byte* from, int64_t n, std::byte* to) {
+  for (int64_t i = 0; i < n; ++i)
+    std::memcpy(to + i * kPanelColumns * sizeof(Element), from + i * sizeof(Element),
+                sizeof(Element));
 }
 
 }  // namespace
@@ -319,10 +335,11 @@ void CpuDevice::store_head(const QkvArgs& args, const QkvHead& head, int64_t tok
   }
   std::byte converted[kMaxHeadDim * 4];
   kernels_.convert(args.step.dtype, values, d, converted);
-  const int64_t element = info(args.step.dtype).block_bytes;
   std::byte* key = args.step.key(head.index, row);
-  for (int64_t i = 0; i < d; ++i)
-    std::memcpy(key + i * 16 * element, converted + i * element, static_cast<size_t>(element));
+  if (args.step.dtype == DType::kF16)
+    store_lane<uint16_t>(converted, d, key);
+  else
+    store_lane<float>(converted, d, key);
 }
 
 void CpuDevice::embed(const EmbedArgs& args) {

@@ -106,6 +106,9 @@ struct Contention {
 struct Probe {
   double handoff_s = 0;        ///< one-way hand-off between the first two cores; 0 on one core
   double dram_read_per_s = 0;  ///< all cores at once, 20 ms
+  /// One core at a time, mean of the first two; 0 = not probed. What the others of the host leave
+  /// to one core changes where the rate of all cores does not.
+  double core_read_per_s = 0;
   /// flop/s of each core on a kernel that stays in its cache, all at once: a sibling thread that
   /// others use takes a quarter of it. Empty = not probed.
   std::vector<double> compute_per_s = {};

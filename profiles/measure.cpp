@@ -2,11 +2,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 #include "profiles/probe.h"
 
 namespace tandem {
 namespace {
+
+constexpr int kPatience = 10;  ///< probes; most states last a second
 
 struct Sample {
   size_t block;  ///< index into MeasuringLoop::blocks_
@@ -89,9 +92,12 @@ class MeasuringLoop {
         states_[j].left_out = true;
   }
 
+  /// Where it is known which state counts, waits a little for the machine to come back to it.
   void open_block() {
     Block block;
     block.before = blocks_.empty() ? options_.probe() : blocks_.back().after;
+    for (int i = 0; i < kPatience && reference_ && !same_state(block.before, *reference_); ++i)
+      block.before = options_.probe();
     blocks_.push_back(block);
     block_start_s_ = options_.now_s();
   }
@@ -130,6 +136,7 @@ class MeasuringLoop {
       if (count <= most) continue;
       most = count;
       in_reference_ = std::move(like);
+      reference_ = block.before;
     }
   }
 
@@ -173,7 +180,8 @@ class MeasuringLoop {
       return median(std::move(values));
     };
     Probe middle{median_of([](const Probe& p) { return p.handoff_s; }),
-                 median_of([](const Probe& p) { return p.dram_read_per_s; })};
+                 median_of([](const Probe& p) { return p.dram_read_per_s; }),
+                 median_of([](const Probe& p) { return p.core_read_per_s; })};
     for (size_t core = 0; core < probes.front()->compute_per_s.size(); ++core)
       middle.compute_per_s.push_back(
           median_of([core](const Probe& p) { return p.compute_per_s[core]; }));
@@ -187,6 +195,7 @@ class MeasuringLoop {
   int round_ = 0;
   std::vector<CaseState> states_;
   std::vector<Block> blocks_;
+  std::optional<Probe> reference_;  ///< of the state that counts
   std::vector<char> in_reference_;  ///< [block] both its probes say the state that counts
 };
 

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <ctime>
+#include <limits>
 
 #include "kernels/error.h"
 #include "profiles/probe_bench.h"
@@ -18,6 +19,8 @@ namespace {
 // Below the promised 15 and 90 s, since the last case, closing and writing come on top.
 constexpr double kQuickSeconds = 12.5;
 constexpr double kFullSeconds = 80;
+constexpr int kQuickSamples = 15;
+constexpr int kFullSamples = 30;
 
 /// max_flops lets a team of several cores have enough columns to share in a prefill of the most
 /// tokens.
@@ -140,7 +143,8 @@ void round_figures(MachineProfile& profile) {
     round_figure(set.compute_slowdown);
   }
   Probe& probe = profile.conditions.probe;
-  for (double* value : {&probe.handoff_s, &probe.dram_read_per_s}) *value = rounded(*value, 5);
+  for (double* value : {&probe.handoff_s, &probe.dram_read_per_s, &probe.core_read_per_s})
+    *value = rounded(*value, 5);
   for (double& rate : probe.compute_per_s) rate = rounded(rate, 5);
 }
 
@@ -166,7 +170,9 @@ MachineProfile profile_machine(const Machine& machine, const std::vector<Unit>& 
   StateProbe probe(machine);
   profile.conditions =
       measure(cases, {.limit_s = std::max(0.0, limit_s - (steady_now_s() - start_s)),
-                      .samples = options.quick ? 15 : 30,
+                      .samples = options.limit_s > 0 ? std::numeric_limits<int>::max()
+                                 : options.quick     ? kQuickSamples
+                                                     : kFullSamples,
                       .now_s = steady_now_s,
                       .probe = [&] { return probe.measure(); },
                       .progress = options.progress});

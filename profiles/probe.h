@@ -15,8 +15,9 @@ namespace tandem {
 struct ProfileOptions {
   bool quick = false;         ///< <= 15 s instead of <= 90 s (two units, two cores)
   std::vector<DType> dtypes;  ///< empty = all
-  double limit_s =
-      0;  ///< wall time to spend, 0 = what `quick` says; each curve has a point at least
+  /// Wall time to spend, all of it; each curve has a point at least. 0 = what `quick` says, or
+  /// until every figure has its samples.
+  double limit_s = 0;
   int64_t max_tokens = 512;  ///< wider steps are not measured
   std::function<void(double fraction, const std::string& what)> progress;
 };
@@ -32,8 +33,8 @@ std::unique_ptr<Device> open_device(const Unit& unit, bool yield = false);
 /// where the machine is small.
 int64_t beyond_cache_bytes(const Machine& machine);
 
-/// The state probe, before and after every measurement: hand-off between the first two cores, a
-/// 20 ms read of memory by all cores, and 4 ms of arithmetic on each.
+/// The state probe, before and after every measurement (50 ms): hand-off between the first two
+/// cores, a read of memory by all cores and by one, and arithmetic on each.
 class StateProbe {
  public:
   explicit StateProbe(const Machine& machine);
@@ -45,9 +46,9 @@ class StateProbe {
   std::unique_ptr<State> state_;
 };
 /// Whether a machine that was probed is in the state of the reference: the same kind of hand-off,
-/// DRAM within 10 %, and the cores' arithmetic within 30 %: a core whose sibling thread others use
-/// keeps three quarters of its speed, for a second or so, one that is given to somebody else half.
-/// Figures of one state may be compared.
+/// and every rate within 10 %. A core whose sibling thread others use keeps three quarters of its
+/// speed, for a second or so, one that is given to somebody else half. Figures of one state may be
+/// compared.
 bool same_state(const Probe& probe, const Probe& reference);
 /// "near", "far" (hand-off over 200 ns) or "stolen" (bandwidth under 60 % of the reference).
 std::string classify(const Probe& probe, double reference_dram_per_s);

@@ -210,10 +210,13 @@ Machine read_machine(const CheckedYaml& node) {
 }
 
 Conditions read_conditions(const CheckedYaml& node) {
-  node.allow_keys({"state", "handoff_s", "dram_read_per_s", "compute_per_s", "measured_outside"});
+  node.allow_keys({"state", "handoff_s", "dram_read_per_s", "core_read_per_s", "compute_per_s",
+                   "measured_outside"});
   Conditions conditions{node.at("state").text(),
                         {node.at("handoff_s").number(0), positive(node.at("dram_read_per_s"))},
                         static_cast<int>(node.at("measured_outside").integer(0))};
+  if (const auto rate = node.find("core_read_per_s"))
+    conditions.probe.core_read_per_s = rate->number(0);
   if (const auto rates = node.find("compute_per_s"))
     for (const CheckedYaml& rate : rates->items())
       conditions.probe.compute_per_s.push_back(positive(rate));

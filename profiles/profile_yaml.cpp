@@ -146,10 +146,11 @@ std::string profile_text(const MachineProfile& profile) {
                   quoted(profile.fingerprint), quoted(profile.date), quoted(profile.tool_version));
   text += machine_text(profile.machine);
   text += fmt::format(
-      "conditions: {{state: {}, handoff_s: {}, dram_read_per_s: {}, compute_per_s: [{}], "
-      "measured_outside: {}}}\nunits:\n",
+      "conditions: {{state: {}, handoff_s: {}, dram_read_per_s: {}, core_read_per_s: {}, "
+      "compute_per_s: [{}], measured_outside: {}}}\nunits:\n",
       quoted(conditions.state), conditions.probe.handoff_s, conditions.probe.dram_read_per_s,
-      fmt::join(conditions.probe.compute_per_s, ", "), conditions.measured_outside);
+      conditions.probe.core_read_per_s, fmt::join(conditions.probe.compute_per_s, ", "),
+      conditions.measured_outside);
   for (const UnitProfile& unit : profile.units) text += unit_text(unit);
   return text + links_text(profile.links) + contention_text(profile.contention);
 }

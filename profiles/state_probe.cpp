@@ -1,6 +1,7 @@
 // The probe that tells in which state a (virtual) machine is.
 #include <algorithm>
 #include <cmath>
+#include <span>
 #include <vector>
 
 #include "kernels/kernel_set.h"
@@ -15,11 +16,12 @@ namespace tandem {
 namespace {
 
 constexpr double kReadSeconds = 20e-3;
+constexpr double kCoreReadSeconds = 8e-3;
+constexpr size_t kCoresReadAlone = 2;
 constexpr double kFarHandoffSeconds = 200e-9;
 constexpr double kStolenShare = 0.6;
 constexpr double kComputeSeconds = 4e-3;
-constexpr double kSameDram = 0.1;
-constexpr double kSameCompute = 0.3;
+constexpr double kSameRate = 0.1;
 
 /// An F32 linear kernel over one panel that stays in a core's cache.
 class ComputeLoad {
@@ -53,13 +55,9 @@ class ComputeLoad {
   std::shared_ptr<std::byte[]> memory_;
 };
 
-/// Mean over the cores of how far each is from the reference; 0 where one was not probed.
-double compute_change(const Probe& probe, const Probe& reference) {
-  const size_t cores = std::min(probe.compute_per_s.size(), reference.compute_per_s.size());
-  double sum = 0;
-  for (size_t i = 0; i < cores; ++i)
-    sum += std::abs(probe.compute_per_s[i] / reference.compute_per_s[i] - 1);
-  return cores == 0 ? 0 : sum / static_cast<double>(cores);
+/// A rate that one of the two does not know is like any other.
+bool same_rate(double rate, double reference) {
+  return rate == 0 || reference == 0 || std::abs(rate / reference - 1) <= kSameRate;
 }
 
 }  // namespace
@@ -86,6 +84,10 @@ Probe StateProbe::measure() {
     probe.handoff_s = figure_of(std::move(runs)).median;
   }
   probe.dram_read_per_s = read_rate(state_->regions, kReadSeconds);
+  const size_t readers = std::min(kCoresReadAlone, state_->regions.size());
+  for (size_t i = 0; i < readers; ++i)
+    probe.core_read_per_s += read_rate(std::span(&state_->regions[i], 1), kCoreReadSeconds) /
+                             static_cast<double>(readers);
   probe.compute_per_s.resize(state_->cores.size());
   run_pinned(state_->cores, [&](size_t i) { probe.compute_per_s[i] = state_->loads[i].rate(); });
   return probe;
@@ -93,9 +95,13 @@ Probe StateProbe::measure() {
 
 bool same_state(const Probe& probe, const Probe& reference) {
   const auto far = [](const Probe& p) { return p.handoff_s > kFarHandoffSeconds; };
+  const size_t cores = std::min(probe.compute_per_s.size(), reference.compute_per_s.size());
   return far(probe) == far(reference) &&
-         std::abs(probe.dram_read_per_s / reference.dram_read_per_s - 1) <= kSameDram &&
-         compute_change(probe, reference) <= kSameCompute;
+         same_rate(probe.dram_read_per_s, reference.dram_read_per_s) &&
+         same_rate(probe.core_read_per_s, reference.core_read_per_s) &&
+         std::equal(probe.compute_per_s.begin(),
+                    probe.compute_per_s.begin() + static_cast<std::ptrdiff_t>(cores),
+                    reference.compute_per_s.begin(), same_rate);
 }
 
 std::string classify(const Probe& probe, double reference_dram_per_s) {

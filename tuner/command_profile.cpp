@@ -17,6 +17,7 @@ namespace {
 
 struct Args {
   bool quick = false;
+  double seconds = 0;
   std::string units;
   std::string dtypes;
   std::string output = "machine.yaml";
@@ -164,7 +165,8 @@ void warn_of_shared_cores(const std::vector<Unit>& units) {
 }
 
 ProfileOptions profile_options(const Args& args) {
-  ProfileOptions options{.quick = args.quick, .dtypes = {}, .progress = {}};
+  ProfileOptions options{
+      .quick = args.quick, .dtypes = {}, .limit_s = args.seconds, .progress = {}};
   for (const std::string& dtype : split_list(args.dtypes))
     options.dtypes.push_back(parse_dtype_option("--dtypes", dtype));
   return options;
@@ -199,6 +201,10 @@ void add_profile_command(CLI::App& app, int& /*exit_code*/) {
   command->footer("Example: tandem profile --quick --units 'cpu0=0;cpu1=1,isa:avx2'");
   const auto args = std::make_shared<Args>();
   command->add_flag("--quick", args->quick, "at most 15 s instead of 90 s, with wider intervals");
+  command
+      ->add_option("--seconds", args->seconds,
+                   "measure for so long: more samples where the machine is noisy")
+      ->check(CLI::PositiveNumber);
   command->add_option("--units", args->units,
                       "units as name=cores[,isa:NAME], separated by ';' (default: one for each "
                       "NUMA node and kind of core)");

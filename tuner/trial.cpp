@@ -12,7 +12,9 @@ namespace {
 
 /// A step right after the caches were filled finds them elsewhere than the next step does.
 constexpr int kWarmUpSteps = 1;
-constexpr int kTimedSteps = 5;
+constexpr int kTimedSteps = 3;
+/// For the machine to come back to the state before a run; most states last a second.
+constexpr double kWaitSeconds = 2;
 /// A machine that stays in another state must not hold the command up for ever.
 constexpr size_t kRunsPerCountedRun = 4;
 
@@ -114,6 +116,13 @@ bool StateGate::matches() {
   return same_state(last_, expected_.probe);
 }
 
+bool StateGate::await(double seconds) {
+  const auto start = std::chrono::steady_clock::now();
+  bool same = matches();
+  while (!same && seconds_since(start) < seconds) same = matches();
+  return same;
+}
+
 std::vector<TrialRuns> run_trials(Executor& executor, const ModelSpec& model,
                                   const std::vector<Trial>& trials, StateGate& gate,
                                   const TrialOptions& options) {
@@ -126,6 +135,10 @@ std::vector<TrialRuns> run_trials(Executor& executor, const ModelSpec& model,
     for (size_t i = 0; i < trials.size(); ++i) {
       const bool late = seconds_since(start) > options.max_seconds;
       if (!wants_run(runs[i], static_cast<size_t>(options.repeat), late)) continue;
+      if (!before && !late) {
+        before = gate.await(kWaitSeconds);
+        dram_before = gate.last_probe().dram_read_per_s;
+      }
       const double seconds = run_once(executor, model, trials[i], options.max_tokens);
       const bool after = gate.matches();
       (before && after ? runs[i].counted_s : runs[i].left_out_s).push_back(seconds);

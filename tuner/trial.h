@@ -52,8 +52,10 @@ class StateGate {
  public:
   /// `profile` may be one without figures: then every state is accepted.
   explicit StateGate(const MachineProfile& profile);
-  /// Probes (20 ms): the same hand-off state, and DRAM within 10 %.
+  /// Probes once: see same_state().
   bool matches();
+  /// Probes until it matches, for `seconds` at most; whether it does in the end.
+  bool await(double seconds);
   /// As classify() names it, of the last probe; "unknown" without a profile.
   const std::string& state() const { return state_; }
   const Probe& last_probe() const { return last_; }

@@ -135,6 +135,29 @@ TEST_CASE("samples of another state are taken again") {
   CHECK(figure.spread == 0);
 }
 
+TEST_CASE("a machine that comes back to its state is waited for") {
+  FakeMachine machine;
+  Figure figure;
+  int samples = 0, far_probes = 0;
+  const Case once_far{.what = "once far",
+                      .run =
+                          [&](int) {
+                            machine.now_s += 1e-3;
+                            if (++samples == 3) far_probes = 4;
+                            return 1e-3;
+                          },
+                      .figure = &figure};
+  MeasureOptions options = machine.options(100, 3);
+  options.probe = [&] {
+    machine.now_s += 0.02;
+    return Probe{far_probes-- > 0 ? 300e-9 : 100e-9, 40e9};
+  };
+  measure(std::span(&once_far, 1), options);
+  // One call calibrates; call 3 ends far away; 4 and 5 are made when the machine is back.
+  CHECK(samples == 5);
+  CHECK(far_probes < 0);
+}
+
 TEST_CASE("a figure that was only had in another state is kept and counted") {
   FakeMachine machine;
   Figure steady, unlucky;

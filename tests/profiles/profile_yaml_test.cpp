@@ -53,6 +53,7 @@ std::string error_of(const std::string& text) {
 TEST_CASE("a profile reads back to exactly what was written") {
   MachineProfile profile = sample_profile();
   profile.units[0].dram_read_per_s = {1.0 / 3 * 1e11, 1.0 / 7};  // needs all 17 digits
+  profile.conditions.probe.core_read_per_s = 1.0 / 3 * 1e11;
   profile.conditions.probe.compute_per_s = {90e9, 1.0 / 3 * 1e11};
   const TemporaryProfile file("");
   write_profile(profile, file.path);
@@ -62,6 +63,7 @@ TEST_CASE("a profile reads back to exactly what was written") {
   CHECK(back.machine.cpu == "A \"quoted\" CPU");
   CHECK(back.units[1].linear[1].from_dram.points[1].x == 1e6);
   CHECK(back.conditions.measured_outside == 3);
+  CHECK(back.conditions.probe.core_read_per_s == 1.0 / 3 * 1e11);
   CHECK(back.conditions.probe.compute_per_s == std::vector{90e9, 1.0 / 3 * 1e11});
 }
 
