@@ -22,10 +22,11 @@ void check_size(const GgufMetadata& metadata, std::string_view key, size_t found
                                    found, vocab_size));
 }
 
-int32_t special_token(const GgufMetadata& metadata, std::string_view name, int32_t fallback,
+/// The id that the file names, else the usual one; -1 where there is none either.
+int32_t special_token(const GgufMetadata& metadata, std::string_view name, int32_t usual,
                       int64_t vocab_size) {
   const std::string key = fmt::format("tokenizer.ggml.{}_token_id", name);
-  const int64_t id = metadata.integer_in(key, 0, vocab_size - 1, fallback);
+  const int64_t id = metadata.integer_in(key, 0, vocab_size - 1, usual);
   if (id >= vocab_size)
     metadata.fail(key,
                   fmt::format("is absent, and its usual {} is none of {} tokens", id, vocab_size));
@@ -52,11 +53,15 @@ std::optional<Vocabulary> read_vocabulary(const Gguf& gguf, int64_t vocab_size) 
     check_size(metadata, kTypes, types->size(), vocab_size);
     vocabulary.types.assign(types->begin(), types->end());
   }
+  if (const std::vector<std::string>* merges = metadata.texts("tokenizer.ggml.merges"))
+    vocabulary.merges = *merges;
+  vocabulary.pre = metadata.text("tokenizer.ggml.pre").value_or(vocabulary.pre);
   const bool sentencepiece = *kind == "llama";
-  vocabulary.bos = special_token(metadata, "bos", vocabulary.bos, vocab_size);
-  vocabulary.eos = special_token(metadata, "eos", vocabulary.eos, vocab_size);
-  vocabulary.unknown = special_token(metadata, "unknown", vocabulary.unknown, vocab_size);
-  vocabulary.add_bos = metadata.flag("tokenizer.ggml.add_bos_token").value_or(sentencepiece);
+  vocabulary.bos = special_token(metadata, "bos", sentencepiece ? 1 : -1, vocab_size);
+  vocabulary.eos = special_token(metadata, "eos", sentencepiece ? 2 : -1, vocab_size);
+  vocabulary.unknown = special_token(metadata, "unknown", sentencepiece ? 0 : -1, vocab_size);
+  vocabulary.eot = special_token(metadata, "eot", -1, vocab_size);
+  vocabulary.add_bos = metadata.flag("tokenizer.ggml.add_bos_token");
   vocabulary.add_eos = metadata.flag("tokenizer.ggml.add_eos_token").value_or(false);
   vocabulary.add_space_prefix =
       metadata.flag("tokenizer.ggml.add_space_prefix").value_or(sentencepiece);

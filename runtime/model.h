@@ -22,14 +22,22 @@ struct LayerWeights {
   std::vector<float> q_norm, k_norm;          ///< [head_dim] or empty
 };
 
-/// SentencePiece ("llama") vocabulary as a GGUF states it, enough to build the library's model.
+/// Values of Vocabulary::types, those of tokenizer.ggml.token_type.
+namespace token_type {
+constexpr int32_t kNormal = 1, kUnknown = 2, kControl = 3, kUserDefined = 4, kUnused = 5, kByte = 6;
+}
+
+/// Vocabulary as a GGUF states it. Arrays have an entry for each token, or none where absent.
 struct Vocabulary {
-  std::string model;  ///< tokenizer.ggml.model: "llama" is SentencePiece BPE
+  std::string model;            ///< tokenizer.ggml.model: "llama" SentencePiece, "gpt2" byte BPE
+  std::string pre = "default";  ///< tokenizer.ggml.pre: how "gpt2" splits text into words
   std::vector<std::string> tokens;
-  std::vector<float> scores;
-  std::vector<int32_t> types;  ///< 1 normal, 2 unknown, 3 control, 4 user defined, 5 unused, 6 byte
-  int32_t bos = 1, eos = 2, unknown = 0;
-  bool add_bos = true, add_eos = false, add_space_prefix = true;
+  std::vector<float> scores;        ///< of "llama"
+  std::vector<std::string> merges;  ///< of "gpt2", any number: two tokens and a space between them
+  std::vector<int32_t> types;
+  int32_t bos = 1, eos = 2, unknown = 0, eot = -1;  ///< -1 = none
+  std::optional<bool> add_bos;                      ///< absent: as is usual for model and pre
+  bool add_eos = false, add_space_prefix = true;
 };
 
 /// Bytes behind the sources: a read-only mapping of a file, or address space that is filled with

@@ -7,6 +7,7 @@
 
 #include "kernels/file.h"
 #include "runtime/sampling.h"
+#include "runtime/utf8.h"
 #include "tuner/commands.h"
 #include "tuner/run_record.h"
 #include "tuner/session.h"
@@ -33,6 +34,7 @@ struct Run {
   const RunArgs& args;
   Session session;
   std::unique_ptr<Tokenizer> tokenizer;  ///< null: ids only
+  Utf8Stream printed_text;
   TokenSampler sampler;
   std::vector<int32_t> input;
   std::unique_ptr<Executor> executor;
@@ -50,6 +52,7 @@ Run prepare(const RunArgs& args) {
   Run run{.args = args,
           .session = {},
           .tokenizer = {},
+          .printed_text = {},
           .sampler = TokenSampler(args.sampling),
           .input = {},
           .executor = {}};
@@ -79,10 +82,15 @@ void open(Run& run) {
     run.executor->set_context(run.args.input.context, run.args.session.model.seed);
 }
 
-/// Text where there is a tokenizer, else ids.
-void print_token(const Run& run, int32_t token) {
-  fmt::print("{}", run.tokenizer ? run.tokenizer->piece(token) : fmt::format("{} ", token));
+void print_now(std::string_view text) {
+  fmt::print("{}", text);
   std::fflush(stdout);
+}
+
+/// Text where there is a tokenizer, in whole characters, else ids.
+void print_token(Run& run, int32_t token) {
+  print_now(run.tokenizer ? run.printed_text.add(run.tokenizer->piece(token))
+                          : fmt::format("{} ", token));
 }
 
 GenerateResult generate(Run& run, RunRecord& record) {
@@ -98,7 +106,9 @@ GenerateResult generate(Run& run, RunRecord& record) {
     options.is_end = [&](int32_t token) { return run.tokenizer->is_end(token); };
   if (!run.args.output.json && run.args.input.is_text())
     options.on_token = [&](int32_t token) { print_token(run, token); };
-  return generate(*run.executor, run.input, options);
+  GenerateResult result = generate(*run.executor, run.input, options);
+  print_now(run.printed_text.finish());
+  return result;
 }
 
 void write_files(const Run& run, const RunRecord& record) {

@@ -219,6 +219,33 @@ TEST_CASE("a token id that only its usual value names must be a token") {
   CHECK_THROWS_WITH(read_vocabulary(gguf, 2), doctest::Contains("tokenizer.ggml.eos_token_id"));
 }
 
+TEST_CASE("a BPE vocabulary is read with its merges, and no id is presumed") {
+  GgufHeader header;
+  header.add_text("tokenizer.ggml.model", "gpt2");
+  header.add_texts("tokenizer.ggml.tokens", std::vector<std::string>{"a", "b", "ab"});
+  header.add_texts("tokenizer.ggml.merges", std::vector<std::string>{"a b", "b a"});
+  const auto read = [](const std::string& bytes) {
+    return *read_vocabulary(parse_gguf("x", std::as_bytes(std::span(bytes))), 3);
+  };
+  const Vocabulary plain = read(header.bytes());
+  CHECK(plain.merges == std::vector<std::string>{"a b", "b a"});
+  CHECK(plain.pre == "default");
+  CHECK(std::array{plain.bos, plain.eos, plain.unknown, plain.eot} == std::array{-1, -1, -1, -1});
+  CHECK_FALSE(plain.add_bos.has_value());
+  CHECK_FALSE(plain.add_space_prefix);
+  header.add_text("tokenizer.ggml.pre", "qwen2");
+  header.add_u32("tokenizer.ggml.bos_token_id", 1);
+  header.add_u32("tokenizer.ggml.eot_token_id", 2);
+  header.add_flag("tokenizer.ggml.add_bos_token", false);
+  const Vocabulary full = read(header.bytes());
+  CHECK(full.pre == "qwen2");
+  CHECK(full.bos == 1);
+  CHECK(full.eot == 2);
+  CHECK(full.add_bos == false);
+  header.add_u32("tokenizer.ggml.eos_token_id", 3);
+  CHECK_THROWS_WITH(read(header.bytes()), doctest::Contains("tokenizer.ggml.eos_token_id is 3"));
+}
+
 TEST_CASE("a model that we would compute wrongly is refused by name") {
   const TemporaryFolder folder;
   const auto path = folder / "x.gguf";

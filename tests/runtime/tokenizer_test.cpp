@@ -88,12 +88,26 @@ TEST_CASE("BOS, EOS and the space in front come only where the vocabulary asks f
   CHECK(text_of(*tokenizer, tokens) == "free");
 }
 
+TEST_CASE("names of control tokens in text are those tokens, with the space in front behind them") {
+  const auto tokenizer = open_tokenizer(licence_vocabulary());
+  if (!tokenizer) return;
+  const std::vector<int32_t> free = tokenizer->encode("free");  // BOS first
+  std::vector<int32_t> expected = free;
+  expected.push_back(2);
+  expected.insert(expected.end(), free.begin() + 1, free.end());
+  CHECK(tokenizer->encode("free</s>free") == expected);
+  CHECK(text_of(*tokenizer, expected) == " free free");
+  expected = free;
+  expected.insert(expected.begin(), 1);  // BOS twice, as the text names it
+  CHECK(tokenizer->encode("<s>free") == expected);
+}
+
 TEST_CASE("a vocabulary of another kind has no tokenizer and says why") {
   Vocabulary vocabulary = licence_vocabulary();
-  vocabulary.model = "gpt2";
+  vocabulary.model = "bert";
   std::string why;
   CHECK(Tokenizer::open(vocabulary, why) == nullptr);
-  CHECK_FALSE(why.empty());
+  CHECK(why.find("'bert'") != std::string::npos);
 }
 
 }  // namespace tandem

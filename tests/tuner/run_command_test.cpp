@@ -7,6 +7,9 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 
+#include "runtime/pre_tokenizer.h"
+#include "runtime/tokenizer.h"
+#include "tests/tuner/bpe_model.h"
 #include "tests/tuner/this_machine.h"
 
 namespace tandem {
@@ -86,6 +89,40 @@ TEST_CASE("--quiet leaves the text alone on the output") {
   CHECK(finished.out.substr(0, 9) == "; you can");
   CHECK(std::count(finished.out.begin(), finished.out.end(), '\n') == 1);
   CHECK(finished.err.empty());
+}
+
+TEST_CASE("A model with a BPE vocabulary takes text and streams text, byte for byte") {
+  const TemporaryFolder folder;
+  write_bpe_model(folder / "bpe.gguf", "qwen2");
+  std::string why;
+  if (!PreTokenizer::open("qwen2", why)) {
+    check_refused(folder, "--model bpe.gguf --prompt a", why);
+    return;
+  }
+  const std::string arguments = "run --model bpe.gguf -n 40 --prompt 'hello w' ";
+  const Finished finished = run_tandem(folder, arguments + "--json");
+  CAPTURE(finished.err);
+  REQUIRE(finished.exit_code == 0);
+  const auto json = nlohmann::json::parse(finished.out);
+  CHECK(json["input_tokens"] == std::vector<int32_t>{256, 258, 259});  // he llo, and " w"
+  // Pseudo-random weights: the text is whatever bytes, not all of them UTF-8.
+  const auto tokenizer = Tokenizer::open(small_bpe_vocabulary("qwen2"), why);
+  std::string text;
+  for (const int32_t token : json["tokens"].get<std::vector<int32_t>>())
+    text += tokenizer->piece(token);
+  CHECK(run_tandem(folder, arguments + "--quiet").out == text + "\n");
+}
+
+TEST_CASE("A BPE vocabulary of another model's words is refused for text, and its ids run") {
+  const TemporaryFolder folder;
+  write_bpe_model(folder / "bpe.gguf", "tekken");
+  std::string why;
+  CHECK(PreTokenizer::open("tekken", why) == nullptr);
+  check_refused(folder, "--model bpe.gguf --prompt a",
+                "--prompt: no text for this model: " + why + "; use --token-ids");
+  const Finished finished = run_tandem(folder, "run --model bpe.gguf --token-ids 1,5 -n 2 --quiet");
+  CAPTURE(finished.err);
+  CHECK(finished.exit_code == 0);
 }
 
 TEST_CASE("Logits are a row per input token and, with -n, a row per new token") {
