@@ -58,6 +58,8 @@ class CudaDevice : public Device {
   void wait(Flag& flag) override;
   void raise(Flag& flag) override;
   void receive(const Block& block) override;
+  bool connect(const Device& writer) override;
+  void receive_from(const Device& writer, const Block& block) override;
   void stamp(int64_t* ns) override;
   void read_all(const std::byte* memory, int64_t bytes) override;
 
@@ -90,7 +92,11 @@ class CudaDevice : public Device {
   }
   cudaStream_t stream() const { return queue_.stream(); }
   void require_no_recording() const;
+  void require_shared(const Block& block) const;
   void copy(std::byte* to, const std::byte* from, int64_t bytes, cudaMemcpyKind kind);
+
+  // cuda_device_peers.cu
+  bool reads_memory_of(int device);
 
   // cuda_device.cu: addresses
   template <class T>

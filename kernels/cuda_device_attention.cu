@@ -56,11 +56,15 @@ void CudaDevice::commit(const CommitArgs& args) {
   });
 }
 
+void CudaDevice::require_shared(const Block& block) const {
+  if (!exchanged_.contains(block.data, (block.rows - 1) * block.stride + block.bytes))
+    throw std::logic_error("a block is larger than the memory that was shared");
+}
+
 void CudaDevice::receive(const Block& block) {
   if (exchanged_.unified() || block.rows <= 0 || block.bytes <= 0) return;
   on_device([&] {
-    if (!exchanged_.contains(block.data, (block.rows - 1) * block.stride + block.bytes))
-      throw std::logic_error("a block is larger than the memory that was shared");
+    require_shared(block);
     cuda::receive(exchanged_.shared(block.data), own(block.data), block, stream());
   });
 }

@@ -125,6 +125,7 @@ struct ExchangedMemory::Handle {
   int device;
   LockedPages pages;
   Bytes copy;
+  std::vector<Bytes> borrowed;  ///< other devices' copies, which kernels of this one read
   std::weak_ptr<Regions> regions;
   const std::byte* host;
 
@@ -156,9 +157,18 @@ std::shared_ptr<void> ExchangedMemory::share(std::byte* memory, int64_t bytes) {
   insert({.host = memory,
           .bytes = bytes,
           .shared = shared,
-          .own = unified_ ? shared : handle->copy.get()});
+          .own = unified_ ? shared : handle->copy.get(),
+          .handle = handle.get()});
   handle->regions = regions_;
   return handle;
+}
+
+const std::byte* ExchangedMemory::borrow(const ExchangedMemory& owner, const std::byte* p) const {
+  const Region& theirs = owner.region(p);
+  std::vector<Bytes>& borrowed = region(p).handle->borrowed;
+  if (std::find(borrowed.begin(), borrowed.end(), theirs.handle->copy) == borrowed.end())
+    borrowed.push_back(theirs.handle->copy);
+  return theirs.own + owner.offset(p);
 }
 
 void ExchangedMemory::insert(const Region& region) {

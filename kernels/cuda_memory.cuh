@@ -47,19 +47,22 @@ class ExchangedMemory {
   T* shared(T* p) const {
     return p == nullptr ? nullptr : reinterpret_cast<T*>(region(p).shared + offset(p));
   }
+  /// Another device's own copy of what p points to; it is kept for as long as this device's own is.
+  const std::byte* borrow(const ExchangedMemory& owner, const std::byte* p) const;
   /// Whether `bytes` from p on lie in one piece of exchanged memory.
   bool contains(const void* p, int64_t bytes) const;
   bool unified() const { return unified_; }
 
  private:
+  struct Handle;
   struct Region {
     const std::byte* host = nullptr;
     int64_t bytes = 0;
     std::byte* shared = nullptr;
     std::byte* own = nullptr;
+    Handle* handle = nullptr;
   };
   using Regions = std::vector<Region>;  ///< in order of address, disjoint
-  struct Handle;
 
   /// std::logic_error where p lies in no region: what a stage is given is exchanged memory.
   const Region& region(const void* p) const;

@@ -33,6 +33,7 @@ __global__ void __launch_bounds__(kThreads)
 
 void read_all(const std::byte* memory, int64_t bytes, uint32_t* never, cudaStream_t stream) {
   const int64_t vectors = bytes / 16;
+  if (vectors == 0) return;
   const int64_t tiles = div_up(vectors, kThreads * kInFlight);
   const auto blocks = static_cast<unsigned>(tiles < 2048 ? tiles : 2048);
   launch({.grid = dim3(blocks), .block = dim3(kThreads), .stream = stream}, read_kernel,

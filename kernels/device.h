@@ -232,8 +232,9 @@ struct DeviceLimits {
 ///
 /// A unit that does not enqueue has a result in exchanged memory when a call returns. One that does
 /// (a CUDA unit) only queues a call of linear, gate_up, qkv, attention, merge, commit, wait, raise,
-/// receive or stamp; the queue runs in order, at once or when end_step() is called. embed and
-/// argmax are done when they return on every unit: a CUDA unit's driver does them on its core.
+/// receive, receive_from or stamp; the queue runs in order, at once or when end_step() is called.
+/// embed and argmax are done when they return on every unit: a CUDA unit's driver does them on its
+/// core.
 class Device {
  public:
   virtual ~Device() = default;
@@ -269,6 +270,12 @@ class Device {
   virtual void raise(Flag& flag) { flag.raise(); }
   /// Takes over what another unit or the host wrote to a block.
   virtual void receive(const Block& /*block*/) {}
+  /// Sees to it that this unit can read what `writer` wrote from that unit's memory, between steps.
+  /// False where the machine has no way.
+  virtual bool connect(const Device& /*writer*/) { return false; }
+  /// receive() of what `writer`, to which this unit is connected, wrote itself and may not have
+  /// published.
+  virtual void receive_from(const Device& /*writer*/, const Block& block) { receive(block); }
   /// Stores the time in nanoseconds of the host's steady clock, in exchanged memory.
   virtual void stamp(int64_t* ns) = 0;
 

@@ -19,13 +19,20 @@ enum class UnitKind : uint8_t { kCpu, kCuda };
 struct Unit {
   std::string name;  ///< "cpu0"
   UnitKind kind = UnitKind::kCpu;
-  std::vector<int> cores;  ///< logical CPU numbers; a CUDA unit: its driver's core
-  std::string isa;         ///< kernel set, e.g. "avx2"; a CUDA unit: its capability, "sm_90"
-  std::string
-      memory;  ///< "dram0": units of one memory share its bandwidth, copies of weights and capacity
+  std::vector<int> cores;    ///< logical CPU numbers; a CUDA unit: its driver's core
+  std::string isa;           ///< kernel set, e.g. "avx2"; a CUDA unit: its capability, "sm_90"
+  std::string memory;        ///< "dram0": units of one memory share its bandwidth and capacity
   int index = 0;             ///< of a CUDA unit: the device's number in the driver's order
   int64_t memory_bytes = 0;  ///< of a memory that is the unit's own; 0 = it is the host's
 };
+
+/// Units with the same store share one copy of packed weights. They have one memory, and kernels
+/// that read the same layout there: CPU kernels of every instruction set do, a CUDA device reads
+/// its own, also where its memory is the host's.
+inline std::string weight_store(const Unit& unit) {
+  if (unit.kind == UnitKind::kCpu) return unit.memory;
+  return unit.memory + ", cuda:" + std::to_string(unit.index);
+}
 
 /// Time of the linear kernels of one dtype for a step of `tokens` tokens, preparation of the input
 /// excluded.
@@ -74,7 +81,8 @@ struct Link {
   std::string from;
   std::string to;
   Figure latency_s;         ///< one-way hand-off of a flag
-  Figure bytes_per_s = {};  ///< of results copied from host memory; 0 where nothing is copied
+  Figure bytes_per_s = {};  ///< of results that `to` copies; 0 where nothing is copied
+  bool direct = false;      ///< from the memory of `from`, not from the host's
 };
 
 /// What units streaming weights of one dtype at once reach of the bandwidth that bare reads do. CPU

@@ -64,8 +64,8 @@ int64_t cache_share(const Machine& machine, const Unit& unit) {
 
 std::shared_ptr<const PlacedMatrix> place(UnitBench& bench, DType dtype, int64_t k, int64_t bytes,
                                           std::byte* rows, Home home = Home::kResident) {
-  const int64_t columns =
-      std::max(kColumnAlign, bytes / row_bytes(dtype, k) / kColumnAlign * kColumnAlign);
+  const int64_t wanted = std::min(bytes / row_bytes(dtype, k), kBenchMostColumns);
+  const int64_t columns = std::max(kColumnAlign, wanted / kColumnAlign * kColumnAlign);
   std::shared_ptr<const PlacedMatrix> matrix;
   // On the driver, and not recorded: a CUDA unit records no placing.
   const auto work = [&] {
@@ -94,7 +94,7 @@ void fill_memory(UnitBench& bench, SharedMemory& memory, const std::vector<DType
     fill_rows(DType::kF16, bytes / 32, 16, memory.kv.get());
     return;
   }
-  if (bench.profile->unit.memory_bytes > 0)
+  if (copies_results(bench))
     memory.streamed = place(bench, dtypes.front(), kBenchK, std::min(bytes, 2 * kStreamSlotBytes),
                             rows.get(), Home::kStreamed);
   memory.table = rows;
@@ -128,7 +128,7 @@ std::unique_ptr<UnitBench> open_bench(const Machine& machine, UnitProfile& profi
     bench->dram = make_read_regions(unit.cores, unit.isa, dram_bytes);
     bench->cache = make_read_regions(unit.cores, unit.isa, bench->cache_bytes);
   } else {
-    bench->cache_bytes = kCudaCacheBytes;
+    bench->cache_bytes = std::min(kCudaCacheBytes, dram_bytes);
   }
   bench->exchanged = std::make_unique<ExchangedBuffers>(*bench->device);
   return bench;
@@ -149,7 +149,7 @@ ExchangedBuffers::ExchangedBuffers(Device& device) {
   output = take<float>(kBenchFloats);
   step = take<std::byte>(kStepBytes);
   rows = take<int32_t>(kBenchMaxTokens);
-  stamps = take<int64_t>(2);
+  stamps = take<int64_t>(3);
   std::mt19937 random(1);
   for (float& value : input) value = static_cast<float>(static_cast<int32_t>(random())) * 0x1p-31f;
   fill_rows(DType::kF16, kStepBytes / 32, 16, step.data());
@@ -225,7 +225,7 @@ std::vector<std::unique_ptr<UnitBench>> open_benches(
   std::vector<std::unique_ptr<UnitBench>> benches;
   for (UnitProfile& unit : profile.units) {
     benches.push_back(open_bench(machine, unit, shares_core(unit.unit, profile), bytes));
-    SharedMemory& memory = memories[unit.unit.memory];
+    SharedMemory& memory = memories[weight_store(unit.unit)];
     if (memory.kv == nullptr) fill_memory(*benches.back(), memory, dtypes, bytes);
     benches.back()->memory = &memory;
   }

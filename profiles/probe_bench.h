@@ -32,8 +32,8 @@ struct Grid {
   int64_t max_flops = 0;  ///< of one call, so that it takes some milliseconds
 };
 
-/// Memory that all units next to it work on. Weights have columns enough to come from DRAM each
-/// time.
+/// Memory that all units of one weight_store() work on. Weights have columns enough to come from
+/// DRAM each time.
 struct SharedMemory {
   std::map<DType, std::shared_ptr<const PlacedMatrix>> weights;        ///< rows of kBenchK
   std::map<DType, std::shared_ptr<const PlacedMatrix>> short_weights;  ///< rows of kBenchShortK
@@ -45,6 +45,8 @@ struct SharedMemory {
 };
 
 inline constexpr int64_t kBenchFloats = 4 << 20;
+/// Of a matrix: an output of kBenchFloats begins that far behind its first value, see LinearWork.
+inline constexpr int64_t kBenchMostColumns = kBenchFloats / 2;
 
 /// Exchanged memory of one unit.
 struct ExchangedBuffers {
@@ -54,7 +56,7 @@ struct ExchangedBuffers {
   std::span<float> output;    ///< [kBenchFloats]
   std::span<std::byte> step;  ///< finite f16 keys and values of kBenchMaxTokens new tokens
   std::span<int32_t> rows;    ///< [kBenchMaxTokens] 0, 1, 2, ...
-  std::span<int64_t> stamps;  ///< [2]
+  std::span<int64_t> stamps;  ///< [3] begin, end, and one that nobody reads
 
  private:
   template <class T>
@@ -96,6 +98,11 @@ struct UnitBench {
   double time_queued(const std::function<void()>& warm_up, const std::function<void()>& work,
                      int repetitions);
 };
+
+/// Whether a unit copies what others computed: not where its memory is the host's.
+inline bool copies_results(const UnitBench& bench) {
+  return bench.device->enqueues() && bench.profile->unit.memory_bytes > 0;
+}
 
 /// Places weights and buffers, as much as leaves the machine most of its memory. `memories`
 /// outlives the benches.

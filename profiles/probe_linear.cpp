@@ -92,7 +92,8 @@ void add_prepare_points(UnitBench& bench, PrepareCurve& prepare, int& next_curve
 
 void lay_out(UnitBench& bench, const Grid& grid) {
   for (const auto& [dtype, weights] : bench.memory->weights) {
-    const int64_t cached = std::max(kColumnAlign, bench.cache_bytes / row_bytes(dtype, kBenchK));
+    const int64_t cached =
+        std::clamp(bench.cache_bytes / row_bytes(dtype, kBenchK), kColumnAlign, weights->columns);
     PrepareCurve prepare{dtype, {{{kBenchShortK, {}}}}};
     for (const int64_t tokens : grid.tokens) {
       bench.profile->linear.push_back(

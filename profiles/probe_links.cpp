@@ -1,4 +1,6 @@
 // Probes of links: hand-offs between units, and copies of results into a memory of their own.
+#include <span>
+
 #include "kernels/memory.h"
 #include "profiles/handoff.h"
 #include "profiles/probe_bench.h"
@@ -6,35 +8,77 @@
 namespace tandem {
 namespace {
 
+constexpr int kRoundTrips = 100;
+
+/// Each flag is raised and lowered once, as in a step. flags[2 i] is raised for the side that
+/// began trip i.
+constexpr int kFlags = 2 * kRoundTrips;
+
+/// One side's trips; seconds from the end of the first to the end of the last.
+double play(UnitBench& bench, std::span<Flag> flags, bool begins) {
+  Device& device = *bench.device;
+  const std::span<int64_t> stamps = bench.exchanged->stamps;
+  device.begin_step(++bench.recordings);
+  for (size_t i = 0; i < flags.size(); i += 2) {
+    if (begins) device.raise(flags[i + 1]);
+    device.wait(flags[begins ? i : i + 1]);
+    if (!begins) device.raise(flags[i]);
+    if (i == 0) device.stamp(&stamps[0]);
+  }
+  device.stamp(&stamps[1]);
+  device.launch();
+  device.end_step();
+  device.forget_recordings();
+  return 1e-9 * static_cast<double>(stamps[1] - stamps[0]);
+}
+
 /// One way of a flag between two units, where one of them enqueues: as recorded steps wait and
 /// raise.
 double queued_handoff_s(UnitBench& from, UnitBench& to) {
-  constexpr int kRoundTrips = 100;
-  const auto bytes = static_cast<int64_t>(2 * sizeof(Flag));
+  const auto bytes = static_cast<int64_t>(kFlags * sizeof(Flag));
   const std::shared_ptr<std::byte[]> memory = map_memory(bytes);
   const std::shared_ptr<void> shares[] = {from.device->share(memory.get(), bytes),
                                           to.device->share(memory.get(), bytes)};
-  Flag* flags = reinterpret_cast<Flag*>(memory.get());
-  const auto play = [flags](UnitBench& bench, int side) {
-    bench.device->begin_step(++bench.recordings);
-    for (int i = 0; i < kRoundTrips; ++i) {
-      if (side == 0) bench.device->raise(flags[1]);
-      bench.device->wait(flags[side]);
-      if (side == 1) bench.device->raise(flags[0]);
-      if (i == 0) bench.device->stamp(&bench.exchanged->stamps[0]);
-    }
-    bench.device->stamp(&bench.exchanged->stamps[1]);
-    bench.device->launch();
-    bench.device->end_step();
-    bench.device->forget_recordings();
-    return 1e-9 * static_cast<double>(bench.exchanged->stamps[1] - bench.exchanged->stamps[0]);
+  const std::span<Flag> flags(reinterpret_cast<Flag*>(memory.get()), kFlags);
+  const auto start = [flags](UnitBench& bench, bool begins) {
+    return bench.driver.start([&bench, flags, begins] {
+      try {
+        return play(bench, flags, begins);
+      } catch (...) {
+        for (Flag& flag : flags) flag.cancel();  // the other side waits for them
+        throw;
+      }
+    });
   };
-  std::future<double> there = from.driver.start([&] { return play(from, 0); });
-  std::future<double> back = to.driver.start([&] { return play(to, 1); });
+  std::future<double> there = start(from, true), back = start(to, false);
   back.wait();
   const double seconds = there.get();
   back.get();
   return seconds / (2 * (kRoundTrips - 1));
+}
+
+/// The copy of a large result, from the memory of `from` where `to` can read that.
+void add_copy_case(UnitBench& from, UnitBench& to, Link& link, std::vector<Case>& cases) {
+  link.direct = to.device->connect(*from.device);
+  const std::span<float> results = (link.direct ? from : to).exchanged->input;
+  const auto bytes = static_cast<int64_t>(results.size_bytes());
+  const Block all{.data = reinterpret_cast<std::byte*>(results.data()),
+                  .rows = 1,
+                  .bytes = bytes,
+                  .stride = bytes};
+  const std::shared_ptr<void> share = link.direct ? to.device->share(all.data, all.bytes) : nullptr;
+  const auto copy = [&from, &to, all, share] {
+    if (share != nullptr) {
+      to.device->receive_from(*from.device, all);
+    } else {
+      to.device->receive(all);
+    }
+  };
+  cases.push_back(
+      {.what = link.from + " to " + link.to + " copy",
+       .run = [&to, copy, bytes](int) { return static_cast<double>(bytes) / to.time(copy, 4); },
+       .figure = &link.bytes_per_s,
+       .repeats = false});
 }
 
 void add_link(UnitBench& from, UnitBench& to, Link& link, std::vector<Case>& cases) {
@@ -46,20 +90,7 @@ void add_link(UnitBench& from, UnitBench& to, Link& link, std::vector<Case>& cas
                queued](int) { return queued ? queued_handoff_s(from, to) : handoff_s(a, b, 1000); },
        .figure = &link.latency_s,
        .repeats = false});
-  if (!to.device->enqueues()) return;
-  const auto bytes = static_cast<int64_t>(to.exchanged->input.size_bytes());
-  const Block all{.data = reinterpret_cast<std::byte*>(to.exchanged->input.data()),
-                  .rows = 1,
-                  .bytes = bytes,
-                  .stride = bytes};
-  cases.push_back({.what = link.from + " to " + link.to + " copy",
-                   .run =
-                       [&to, all, bytes](int) {
-                         const auto copy = [&] { to.device->receive(all); };
-                         return static_cast<double>(bytes) / to.time(copy, 4);
-                       },
-                   .figure = &link.bytes_per_s,
-                   .repeats = false});
+  if (copies_results(to)) add_copy_case(from, to, link, cases);
 }
 
 }  // namespace

@@ -144,13 +144,20 @@ void add_barrier_case(UnitBench& bench, std::vector<Case>& cases) {
       {.what = unit.name + " barrier", .run = run, .figure = &bench.profile->barrier_s});
 }
 
-/// What each further call in a recorded step costs a unit that enqueues: the smallest one.
+/// What each further call in a recorded step costs a unit that enqueues: the smallest copy of a
+/// result, or where there is nothing to copy the smallest kernel.
 void add_launch_case(UnitBench& bench, std::vector<Case>& cases) {
   const Block one{.data = reinterpret_cast<std::byte*>(bench.exchanged->stamps.data()),
                   .rows = 1,
                   .bytes = 8,
                   .stride = 8};
-  const auto work = [&bench, one] { bench.device->receive(one); };
+  const auto work = [&bench, one] {
+    if (copies_results(bench)) {
+      bench.device->receive(one);
+    } else {
+      bench.device->stamp(&bench.exchanged->stamps[2]);
+    }
+  };
   cases.push_back({.what = bench.profile->unit.name + " launch",
                    .run = [&bench, work](int repetitions) { return bench.time(work, repetitions); },
                    .figure = &bench.profile->barrier_s});

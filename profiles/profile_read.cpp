@@ -161,12 +161,13 @@ std::string read_reader(const CheckedYaml& node, const std::vector<UnitProfile>&
 std::vector<Link> read_links(const CheckedYaml& node, const std::vector<UnitProfile>& units) {
   std::vector<Link> links;
   for (const CheckedYaml& item : node.items()) {
-    item.allow_keys({"from", "to", "latency_s", "bytes_per_s"});
+    item.allow_keys({"from", "to", "latency_s", "bytes_per_s", "direct"});
     Link link{read_unit_name(item.at("from"), units),
               read_unit_name(item.at("to"), units),
               read_figure(item.at("latency_s")),
               {}};
     if (const auto rate = item.find("bytes_per_s")) link.bytes_per_s = read_figure(*rate);
+    if (const auto direct = item.find("direct")) link.direct = direct->boolean();
     links.push_back(std::move(link));
   }
   return links;

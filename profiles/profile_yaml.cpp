@@ -98,8 +98,9 @@ std::string unit_text(const UnitProfile& profile) {
 std::string links_text(const std::vector<Link>& links) {
   std::string text = links.empty() ? "links: []\n" : "links:\n";
   for (const Link& link : links) {
-    const std::string copied =
+    std::string copied =
         link.bytes_per_s.median > 0 ? ", bytes_per_s: " + figure_text(link.bytes_per_s) : "";
+    if (link.direct) copied += ", direct: true";
     text += fmt::format("  - {{from: {}, to: {}, latency_s: {}{}}}\n", quoted(link.from),
                         quoted(link.to), figure_text(link.latency_s), copied);
   }

@@ -1,5 +1,5 @@
-// Where a plan's weights and caches come to lie: one copy of the weights per memory, caches per
-// unit.
+// Where a plan's weights and caches come to lie: one copy of the weights per memory and layout
+// (see weight_store()), caches per unit.
 #pragma once
 
 #include <functional>
@@ -53,8 +53,8 @@ struct PlacementOptions {
 };
 
 /// Places what the phases of `plan` need into each memory. Units of one memory share a copy and the
-/// work of making it. `memory_of[u]` is the memory of unit u, counted from 0. Result: one entry per
-/// memory.
+/// work of making it. `memory_of[u]` is the memory of unit u, see number_memories(). Result: one
+/// entry per memory.
 std::vector<PlacedWeights> place_weights(const Model& model, const Plan& plan,
                                          const std::vector<std::unique_ptr<Device>>& devices,
                                          const std::vector<int>& memory_of,

@@ -61,7 +61,7 @@ void add_states(const StepBuffers& buffers, Program& program) {
 }  // namespace
 
 Program make_program(const ModelSpec& model, const Plan& plan, const Step& step,
-                     const StepBuffers& buffers, uint64_t enqueues, uint64_t recording) {
+                     const StepBuffers& buffers, const UnitMemories& memories, uint64_t recording) {
   const Phase& phase = phase_for(plan, step.tokens, step.context);
   Program program;
   program.recording = recording;
@@ -69,7 +69,7 @@ Program make_program(const ModelSpec& model, const Plan& plan, const Step& step,
   program.reached = reached_parts(phase, step);
   program.phase = &phase;
   program.graph = lower(model, plan, step);
-  program.exchange = exchange_of(model, plan, program.graph, enqueues);
+  program.exchange = exchange_of(model, plan, program.graph, memories);
   const size_t units = plan.units.size(), tasks = program.graph.tasks.size();
   program.lanes.resize(2 * units);
   program.waits.resize(tasks);
@@ -77,7 +77,7 @@ Program make_program(const ModelSpec& model, const Plan& plan, const Step& step,
   program.states.resize(tasks);
   std::vector<size_t> lane;
   for (const Task& task : program.graph.tasks) {
-    lane.push_back(driven_lane_of(task, units, enqueues));
+    lane.push_back(driven_lane_of(task, units, memories.own));
     if (!is_done_by_device(task)) program.lanes[lane.back()].push_back(task.id);
   }
   add_flags(lane, program);

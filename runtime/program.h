@@ -32,9 +32,9 @@ struct Program {
       states;  ///< [task] that a merge merges, ascending in position
 };
 
-/// `enqueues`, bit u: unit u queues its tasks and works in a memory of its own.
+/// Units with a memory of their own queue their tasks.
 Program make_program(const ModelSpec& model, const Plan& plan, const Step& step,
-                     const StepBuffers& buffers, uint64_t enqueues, uint64_t recording);
+                     const StepBuffers& buffers, const UnitMemories& memories, uint64_t recording);
 
 /// Whether a step can run as this program.
 bool same_shape(const Program& program, const Plan& plan, const Step& step);

@@ -73,12 +73,13 @@ void add_bytes(const HeldColumns& columns, DType dtype, int64_t k, int64_t segme
 }  // namespace
 
 std::vector<int> number_memories(const std::vector<Unit>& units) {
-  std::vector<std::string> names;
+  std::vector<std::string> stores;
   std::vector<int> memory_of;
   for (const Unit& unit : units) {
-    const auto found = std::find(names.begin(), names.end(), unit.memory);
-    memory_of.push_back(static_cast<int>(found - names.begin()));
-    if (found == names.end()) names.push_back(unit.memory);
+    const std::string store = weight_store(unit);
+    const auto found = std::find(stores.begin(), stores.end(), store);
+    memory_of.push_back(static_cast<int>(found - stores.begin()));
+    if (found == stores.end()) stores.push_back(store);
   }
   return memory_of;
 }

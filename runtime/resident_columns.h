@@ -11,7 +11,8 @@
 
 namespace tandem {
 
-/// Memories of the units, counted from 0 in order of units.
+/// Memories of the units as far as weights go, that is their weight_store()s, counted from 0 in
+/// order of units.
 std::vector<int> number_memories(const std::vector<Unit>& units);
 /// Bit u: unit u is a CUDA unit, with a memory of its own and weights to stream into it.
 uint64_t cuda_units(const std::vector<Unit>& units);

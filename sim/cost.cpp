@@ -141,7 +141,9 @@ double CostModel::receive_s(int unit, const std::vector<Transfer>& transfers) co
   double seconds = 0;
   for (const Transfer& transfer : transfers) {
     seconds += to.profile->barrier_s.median;
-    if (to.receive_per_s > 0) seconds += transfer.bytes / to.receive_per_s;
+    const double per_s =
+        transfer.from < 0 ? to.receive_per_s : direct_per_s_[pair(transfer.from, unit)];
+    if (per_s > 0) seconds += transfer.bytes / per_s;
   }
   return seconds;
 }
@@ -160,9 +162,7 @@ int CostModel::num_memories() const {
   return last + 1;
 }
 
-double CostModel::handoff_s(int from, int to) const {
-  return handoff_s_[static_cast<size_t>(from) * units_.size() + static_cast<size_t>(to)];
-}
+double CostModel::handoff_s(int from, int to) const { return handoff_s_[pair(from, to)]; }
 
 double CostModel::alone_per_s(size_t lane) const {
   return lane < units_.size() ? units_[lane].profile->dram_read_per_s.median

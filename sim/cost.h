@@ -42,8 +42,8 @@ class CostModel {
   double handoff_s(int from, int to) const;
   /// Time that a unit takes to copy results of others into its memory, one after another.
   double receive_s(int unit, const std::vector<Transfer>& transfers) const;
-  /// Bit u: unit u has a memory of its own and copies what others computed.
-  uint64_t own_memory() const { return own_memory_; }
+  /// Units with a memory of their own copy what others computed.
+  const UnitMemories& memories() const { return memories_; }
   /// Bytes/s of weights over a unit's link, when nothing disturbs it; 0 where it cannot stream.
   double stream_per_s(int unit) const { return streaming(unit).median; }
   /// Bytes/s that the lanes of `active` (bit i = lane i, see lane_of()) can draw together from the
@@ -100,6 +100,7 @@ class CostModel {
   uint64_t find_residents(const MachineProfile& machine, const ModelSpec& model,
                           const Plan& plan) const;
   void find_links(const MachineProfile& machine, const Plan& plan);
+  void find_copies(const MachineProfile& machine, const Plan& plan);
   void find_host(const MachineProfile& machine);
   void check_streams(const MachineProfile& machine, const Plan& plan) const;
   void find_contention(const MachineProfile& machine, const Plan& plan);
@@ -112,6 +113,9 @@ class CostModel {
   TaskCost attention(const UnitCost& unit, const Task& task) const;
   TaskCost copy(const Task& task) const;
   int num_units() const { return static_cast<int>(units_.size()); }
+  size_t pair(int from, int to) const {
+    return static_cast<size_t>(from) * units_.size() + static_cast<size_t>(to);
+  }
   const Figure& streaming(int unit) const {
     return units_[static_cast<size_t>(unit)].profile->stream_per_s;
   }
@@ -124,10 +128,11 @@ class CostModel {
   int64_t head_dim_;
   int64_t group_;
   std::vector<UnitCost> units_;
-  uint64_t own_memory_ = 0;
-  int host_memory_ = 0;            ///< where there is no CPU unit, one that nobody else reads
-  double host_per_s_ = 0;          ///< the most that units of it were measured to read
-  std::vector<double> handoff_s_;  ///< [units x units]
+  UnitMemories memories_;
+  int host_memory_ = 0;               ///< where there is no CPU unit, one that nobody else reads
+  double host_per_s_ = 0;             ///< the most that units of it were measured to read
+  std::vector<double> handoff_s_;     ///< [from x to]
+  std::vector<double> direct_per_s_;  ///< [from x to] of results read from the other unit's memory
   std::vector<ContentionSet> contention_;
   std::vector<DType> unmeasured_;
 };

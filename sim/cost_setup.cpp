@@ -20,6 +20,14 @@ double bytes_per_element(DType dtype) {
   return static_cast<double>(info(dtype).block_bytes) / static_cast<double>(info(dtype).block_size);
 }
 
+/// Whether a unit is a CUDA unit that does not share the memory of any CPU unit.
+bool works_apart(const Unit& unit, const MachineProfile& machine) {
+  return unit.kind == UnitKind::kCuda &&
+         std::none_of(machine.units.begin(), machine.units.end(), [&](const UnitProfile& other) {
+           return other.unit.kind == UnitKind::kCpu && other.unit.memory == unit.memory;
+         });
+}
+
 /// -1 where the plan has no such unit.
 int index_of(const std::vector<std::string>& units, std::string_view name) {
   const auto found = std::find(units.begin(), units.end(), name);
@@ -67,7 +75,7 @@ void CostModel::find_units(const MachineProfile& machine, const Plan& plan) {
     }
     units_.emplace_back().profile = &*found;
     units_.back().memory = memory;
-    if (found->unit.kind == UnitKind::kCuda) own_memory_ |= uint64_t{1} << (units_.size() - 1);
+    if (works_apart(found->unit, machine)) memories_.own |= uint64_t{1} << (units_.size() - 1);
   }
 }
 
@@ -138,11 +146,23 @@ void CostModel::find_links(const MachineProfile& machine, const Plan& plan) {
       if (seconds < 0) seconds = measured(to, from);
       handoff_s_[from * n + to] = seconds < 0 ? slowest : seconds;
     }
-  for (UnitCost& unit : units_) {
-    unit.receive_per_s = unit.profile->stream_per_s.median;
-    for (const Link& link : machine.links)
-      if (link.to == unit.profile->unit.name && link.bytes_per_s.median > 0)
-        unit.receive_per_s = link.bytes_per_s.median;
+  find_copies(machine, plan);
+}
+
+/// Results are copied from host memory, or directly from the unit that computed them.
+void CostModel::find_copies(const MachineProfile& machine, const Plan& plan) {
+  for (UnitCost& unit : units_) unit.receive_per_s = unit.profile->stream_per_s.median;
+  direct_per_s_.assign(units_.size() * units_.size(), 0.0);
+  memories_.direct.assign(units_.size(), 0);
+  for (const Link& link : machine.links) {
+    const int from = index_of(plan.units, link.from), to = index_of(plan.units, link.to);
+    if (to < 0 || link.bytes_per_s.median <= 0) continue;
+    if (!link.direct) {
+      units_[static_cast<size_t>(to)].receive_per_s = link.bytes_per_s.median;
+    } else if (from >= 0) {
+      memories_.direct[static_cast<size_t>(to)] |= uint64_t{1} << from;
+      direct_per_s_[pair(from, to)] = link.bytes_per_s.median;
+    }
   }
 }
 

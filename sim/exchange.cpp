@@ -16,12 +16,13 @@ struct Access {
 
 class Tracking {
  public:
-  Tracking(const ModelSpec& model, const Plan& plan, const TaskGraph& graph, uint64_t own_memory)
+  Tracking(const ModelSpec& model, const Plan& plan, const TaskGraph& graph,
+           const UnitMemories& memories)
       : model_(model),
         plan_(plan),
         phase_(phase_for(plan, graph.step.tokens, graph.step.context)),
         graph_(graph),
-        own_memory_(own_memory) {
+        memories_(memories) {
     exchange_.receives.resize(graph.tasks.size());
     exchange_.publishes.resize(graph.tasks.size(), 0);
   }
@@ -46,8 +47,13 @@ class Tracking {
   using Key = std::pair<Buffer, int>;
 
   int memory_of(const Task& task) const {
-    const bool own = own_memory_ >> task.unit & 1;
+    const bool own = memories_.own >> task.unit & 1;
     return own && !on_host(task.stage) ? task.unit : kHost;
+  }
+
+  bool reads_directly(const Task& task, const Task& producer) const {
+    return memory_of(task) != kHost && memory_of(producer) != kHost &&
+           memories_.reads_directly(task.unit, producer.unit);
   }
 
   /// Copies what overlaps and no more: the producer's unit may be overwriting the rest already.
@@ -60,14 +66,15 @@ class Tracking {
       common.range = intersect(piece.range, access.range);
       const Task& producer = graph_.tasks[static_cast<size_t>(piece.producer)];
       const bool crosses = !common.range.empty() && memory_of(producer) != memory;
-      if (crosses) exchange_.publishes[static_cast<size_t>(piece.producer)] = 1;
+      const bool direct = crosses && reads_directly(task, producer);
+      if (crosses && !direct) exchange_.publishes[static_cast<size_t>(piece.producer)] = 1;
       if (!crosses || memory == kHost || (piece.held >> task.unit & 1)) {
         after.push_back(piece);
         continue;
       }
       exchange_.receives[static_cast<size_t>(task.id)].push_back(
           {access.buffer, access.index, common.range, piece.producer,
-           bytes_of(access.buffer, common.range)});
+           bytes_of(access.buffer, common.range), direct ? producer.unit : -1});
       common.held |= uint64_t{1} << task.unit;
       add_rest(piece, common.range, after);
       after.push_back(common);
@@ -201,7 +208,7 @@ class Tracking {
   const Plan& plan_;
   const Phase& phase_;
   const TaskGraph& graph_;
-  const uint64_t own_memory_;
+  const UnitMemories& memories_;
   std::map<Key, std::vector<Piece>> pieces_;
   Exchange exchange_;
 };
@@ -209,8 +216,8 @@ class Tracking {
 }  // namespace
 
 Exchange exchange_of(const ModelSpec& model, const Plan& plan, const TaskGraph& graph,
-                     uint64_t own_memory) {
-  return Tracking(model, plan, graph, own_memory).run();
+                     const UnitMemories& memories) {
+  return Tracking(model, plan, graph, memories).run();
 }
 
 }  // namespace tandem

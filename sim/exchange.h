@@ -21,6 +21,18 @@ enum class Buffer : uint8_t {
   kLogits,    ///< by column
 };
 
+/// Whose memory units work in.
+struct UnitMemories {
+  uint64_t own = 0;  ///< bit u: unit u does not work in host memory
+  /// [unit] bit v: it reads what unit v wrote from v's memory, not from the host's. Empty = none
+  /// does.
+  std::vector<uint64_t> direct = {};
+
+  bool reads_directly(int reader, int writer) const {
+    return !direct.empty() && (direct[static_cast<size_t>(reader)] >> writer & 1) != 0;
+  }
+};
+
 /// A part of a buffer that `producer` wrote and a task of another memory reads.
 struct Transfer {
   Buffer buffer = Buffer::kX;
@@ -28,17 +40,19 @@ struct Transfer {
   Range range;    ///< columns or kv heads
   int producer = 0;
   double bytes = 0;
+  int from = -1;  ///< the unit whose memory it is read from, -1 = the host's
 };
 
 struct Exchange {
   std::vector<std::vector<Transfer>> receives;  ///< [task] to copy before it, each part once a step
-  std::vector<char> publishes;                  ///< [task] whether another memory reads its result
+  std::vector<char> publishes;  ///< [task] whether its result is read from host memory
 };
 
-/// `own_memory`, bit u: unit u does not work in host memory. Tasks that a driver does on the host
-/// whatever its unit (embed, sample) read and write host memory.
+/// Tasks that a driver does on the host whatever its unit (embed, sample) read and write host
+/// memory. Reading from another unit's memory needs no flag of its own: that unit changes what was
+/// read in a later stage only, whose tasks wait for the stages before, the readers' among them.
 Exchange exchange_of(const ModelSpec& model, const Plan& plan, const TaskGraph& graph,
-                     uint64_t own_memory);
+                     const UnitMemories& memories);
 
 /// embed and sample are done by the unit's driver, on the host.
 constexpr bool on_host(Stage stage) { return stage == Stage::kEmbed || stage == Stage::kSample; }

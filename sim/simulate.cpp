@@ -137,8 +137,8 @@ Timeline simulate(const TaskGraph& graph, const CostModel& cost, const Exchange&
 
 Timeline simulate(const ModelSpec& model, const Plan& plan, const TaskGraph& graph,
                   const CostModel& cost) {
-  if (cost.own_memory() == 0) return simulate(graph, cost);
-  return simulate(graph, cost, exchange_of(model, plan, graph, cost.own_memory()));
+  if (cost.memories().own == 0) return simulate(graph, cost);
+  return simulate(graph, cost, exchange_of(model, plan, graph, cost.memories()));
 }
 
 }  // namespace tandem

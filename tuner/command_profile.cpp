@@ -81,7 +81,11 @@ Json profile_json(const MachineProfile& profile, const std::string& path) {
   Json units = Json::array(), links = Json::array(), contention = Json::array();
   for (const UnitProfile& unit : profile.units) units.push_back(unit_json(unit));
   for (const Link& link : profile.links)
-    links.push_back({{"from", link.from}, {"to", link.to}, {"latency_s", to_json(link.latency_s)}});
+    links.push_back({{"from", link.from},
+                     {"to", link.to},
+                     {"latency_s", to_json(link.latency_s)},
+                     {"bytes_per_s", to_json(link.bytes_per_s)},
+                     {"direct", link.direct}});
   for (const Contention& c : profile.contention) {
     Json streams = Json::object();
     for (const StreamShare& stream : c.streams)
@@ -127,11 +131,15 @@ void print_units(const MachineProfile& profile) {
 }
 
 void print_pairs(const MachineProfile& profile) {
-  Table links({"hand-off", "one way"});
-  for (const Link& link : profile.links)
-    links.add({link.from + " -> " + link.to,
-               with_spread(format_seconds(link.latency_s.median), link.latency_s.spread)});
+  Table links({"hand-off", "one way"}), copies({"results", "copied at", "from"});
+  for (const Link& link : profile.links) {
+    const std::string between = link.from + " -> " + link.to;
+    links.add({between, with_spread(format_seconds(link.latency_s.median), link.latency_s.spread)});
+    if (link.bytes_per_s.median > 0)
+      copies.add({between, bandwidth(link.bytes_per_s), link.direct ? link.from : "host memory"});
+  }
   if (!links.empty()) fmt::print("\n{}", links.text());
+  if (!copies.empty()) fmt::print("\n{}", copies.text());
   Table contention(
       {"at once", "DRAM read together", "share of it that decoding reads", "compute slowdown"});
   for (const Contention& c : profile.contention) {

@@ -17,6 +17,8 @@ void set(const std::string& name, int64_t value) {
       {"devices", [&] { set_devices(static_cast<int>(value)); }},
       {"driver_version", [&] { set_driver_version(static_cast<int>(value)); }},
       {"memory_bytes", [&] { set_memory_bytes(value); }},
+      {"integrated", [&] { set_integrated(value != 0); }},
+      {"peer_access", [&] { set_peer_access(value != 0); }},
       {"fail_after", [&] { fail_after(static_cast<int>(value)); }},
       {"fail_while_running_after", [&] { fail_while_running_after(static_cast<int>(value)); }}};
   controls.at(name)();

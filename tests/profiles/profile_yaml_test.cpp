@@ -67,6 +67,18 @@ TEST_CASE("a profile reads back to exactly what was written") {
   CHECK(back.conditions.probe.compute_per_s == std::vector{90e9, 1.0 / 3 * 1e11});
 }
 
+TEST_CASE("a link says where results are copied from") {
+  MachineProfile profile = sample_profile();
+  profile.links[1].bytes_per_s = {3e11, 0.01};
+  profile.links[1].direct = true;
+  const TemporaryProfile file(profile_text(profile));
+  const MachineProfile read = read_profile(file.path);
+  CHECK(profile_text(read) == profile_text(profile));
+  CHECK_FALSE(read.links[0].direct);
+  CHECK(read.links[1].direct);
+  CHECK(read.links[1].bytes_per_s.median == 3e11);
+}
+
 TEST_CASE("a machine without caches, links, contention or linear curves reads back") {
   MachineProfile profile = sample_profile();
   profile.machine.caches.clear();

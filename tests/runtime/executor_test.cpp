@@ -1,18 +1,6 @@
 #include "runtime/executor.h"
 
-#include <doctest/doctest.h>
-
-#include <algorithm>
-#include <cmath>
-#include <map>
-#include <random>
-#include <string>
-
-#include "kernels/kernel_set.h"
-#include "runtime/resident_columns.h"
-#include "tests/goldens.h"
-#include "tests/runtime/units_of_kinds.h"
-#include "tuner/legal_plans.h"
+#include "tests/runtime/random_plans.h"
 
 namespace tandem {
 namespace {
@@ -27,48 +15,6 @@ std::vector<std::string> kind_mixes() {
     mixes.insert(mixes.end(), {"g", "gc", "gg", "cgg"});
   }
   return mixes;
-}
-
-/// Logits of every token of a prompt, taken in steps of `width` tokens.
-std::vector<float> run_prompt(Executor& executor, const std::vector<int32_t>& tokens,
-                              int64_t width) {
-  executor.set_context(0);
-  std::vector<float> logits;
-  const auto size = static_cast<int64_t>(tokens.size());
-  for (int64_t at = 0; at < size; at += width) {
-    const int64_t count = std::min(width, size - at);
-    executor.run({.tokens = count, .context = at, .logits_rows = count, .parents = {}},
-                 std::span(tokens).subspan(static_cast<size_t>(at), static_cast<size_t>(count)));
-    logits.insert(logits.end(), executor.logits().begin(), executor.logits().end());
-  }
-  return logits;
-}
-
-const ExecutorOptions kSmall{.max_context = 512,
-                             .max_tokens = 512,
-                             .max_logits_rows = 512,
-                             .release_source = true,
-                             .resident_all = true,
-                             .stream_all = true,
-                             .progress = {}};
-
-Plan with_f32_kv(Plan plan) {
-  plan.kv_dtype = DType::kF32;
-  return plan;
-}
-
-/// Where CUDA units are emulated, a long prompt takes seconds: one mix of units is enough for it.
-constexpr size_t kMostEmulatedTokens = 64;
-
-/// |a - b| / |b| over the rows that a golden holds, the last ones.
-double error_of(const std::vector<float>& logits, const Golden& golden) {
-  const std::span<const float> actual = std::span(logits).last(golden.logits.size());
-  double difference = 0, norm = 0;
-  for (size_t i = 0; i < actual.size(); ++i) {
-    difference += std::pow(static_cast<double>(actual[i]) - golden.logits[i], 2);
-    norm += std::pow(static_cast<double>(golden.logits[i]), 2);
-  }
-  return std::sqrt(difference / norm);
 }
 
 }  // namespace
@@ -90,38 +36,14 @@ TEST_CASE("one unit reproduces every golden with every instruction set") {
 TEST_CASE("random legal plans change time, never results") {
   const uint64_t seed = std::random_device{}();
   MESSAGE("seed " << seed);
+  CAPTURE(seed);
   std::mt19937_64 random(seed);
   for (const Golden& golden : read_goldens()) {
-    const Model model = open_gguf(golden.model_path);
-    const std::string isa(kernel_sets()[random() % kernel_sets().size()]->name);
-    CAPTURE(golden.name);
-    CAPTURE(isa);
-    CAPTURE(seed);
-    std::map<char, std::vector<float>> alone;  // by kind; a CUDA unit in narrow steps
+    RandomPlans test{.golden = golden, .isa = random_isa(random), .alone = {}};
     for (const std::string& kinds : kind_mixes()) {
-      CAPTURE(kinds);
       const bool cuda = kinds.find('g') != std::string::npos;
       if (cuda && golden.tokens.size() > kMostEmulatedTokens && kinds != "gc") continue;
-      const std::vector<Unit> units = units_of_kinds(kinds, isa);
-      Executor executor(model, with_f32_kv(even_plan(model.spec, names_of(units))), units, kSmall);
-      // Units of one kind add in one order; a CUDA unit's prefill is a library's.
-      const bool one_kind = kinds.find_first_not_of(kinds[0]) == std::string::npos;
-      for (int round = 0; round < (cuda ? 2 : 4); ++round) {
-        const bool positions = round % 2 == 1;
-        const Plan plan = random_plan(
-            model.spec, names_of(units), random,
-            {.positions = positions, .max_context = 300, .can_stream = cuda_units(units)});
-        executor.set_plan(with_f32_kv(plan));
-        const int64_t width =
-            round < 2 ? (cuda ? 16 : 512) : 1 + static_cast<int64_t>(random() % 16);
-        const std::vector<float> logits = run_prompt(executor, golden.tokens, width);
-        CHECK(error_of(logits, golden) < golden.tolerance);
-        if (positions || !one_kind) continue;
-        const auto [expected, is_first] = alone.try_emplace(kinds[0], logits);
-        if (!is_first) CHECK(logits == expected->second);
-      }
-      const std::vector<float> prefill = run_prompt(executor, golden.tokens, 512);
-      CHECK(error_of(prefill, golden) < golden.tolerance);
+      check_random_plans(test, kinds, random);
     }
   }
 }

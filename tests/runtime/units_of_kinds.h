@@ -25,8 +25,9 @@ inline const std::vector<int>& allowed_cores() {
   return cores;
 }
 
-/// Letters name the kinds: "cg" is a CPU unit and a CUDA unit. One core each, in turn: units spin
-/// on cores of their own, or yield where cores are shared. CUDA units take the devices in turn.
+/// Letters name the kinds: "cg" is a CPU unit and a CUDA unit, "u" a CUDA unit that shares the
+/// host's memory. One core each, in turn: units spin on cores of their own, or yield where cores
+/// are shared. CUDA units take the devices in turn.
 inline std::vector<Unit> units_of_kinds(const std::string& kinds, const std::string& isa = "") {
   const std::vector<int>& cores = allowed_cores();
   const int devices = static_cast<int>(list_cuda_devices().size());
@@ -35,13 +36,13 @@ inline std::vector<Unit> units_of_kinds(const std::string& kinds, const std::str
   for (const char kind : kinds) {
     const size_t i = units.size();
     Unit unit{.name = kind + std::to_string(i),
-              .kind = kind == 'g' ? UnitKind::kCuda : UnitKind::kCpu,
+              .kind = kind == 'c' ? UnitKind::kCpu : UnitKind::kCuda,
               .cores = {cores[i % cores.size()]},
               .isa = isa,
               .memory = "dram0"};
     if (unit.kind == UnitKind::kCuda) {
       unit.index = cuda++ % devices;
-      unit.memory = unit.name;
+      if (kind == 'g') unit.memory = unit.name;
     }
     units.push_back(unit);
   }

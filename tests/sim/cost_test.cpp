@@ -253,7 +253,33 @@ TEST_CASE("a result that is copied costs a launch and its bytes") {
   CHECK(receive_s() == Approx(2 * (0.125 + 8.0 / 16)));  // as weights are copied
   machine.links = {{"cpu0", "gpu0", {0, 0}, {32, 0}}};
   CHECK(receive_s() == Approx(2 * (0.125 + 8.0 / 32)));  // as results were measured
-  CHECK(CostModel(model, machine, plan).own_memory() == 2);
+  CHECK(CostModel(model, machine, plan).memories().own == 2);
+}
+
+TEST_CASE("a result that is read from another GPU costs what that copy was measured to") {
+  const ModelSpec model = small_model();
+  MachineProfile machine =
+      machine_of({reader("cpu0", 16), cuda_reader("gpu0", 64, 16), cuda_reader("gpu1", 64, 16)});
+  machine.links = {{"cpu0", "gpu0", {0, 0}, {32, 0}}, {"gpu1", "gpu0", {0, 0}, {128, 0}, true}};
+  // Units of a plan may have another order.
+  const Plan plan = single_unit_plan(model, {"gpu1", "cpu0", "gpu0"}, 0);
+  const CostModel cost(model, machine, plan);
+  Transfer transfer;
+  transfer.bytes = 64;
+  CHECK(cost.receive_s(2, {transfer}) == Approx(2));
+  transfer.from = 0;
+  CHECK(cost.receive_s(2, {transfer}) == Approx(0.5));
+  CHECK(cost.memories().own == 0b101);
+  CHECK(cost.memories().reads_directly(2, 0));
+  CHECK_FALSE(cost.memories().reads_directly(0, 2));  // not measured
+}
+
+TEST_CASE("a GPU that shares the memory of CPU units copies no results") {
+  const ModelSpec model = small_model();
+  MachineProfile machine = machine_of({reader("cpu0", 16), cuda_reader("gpu0", 64, 0)});
+  machine.units[1].unit.memory = machine.units[0].unit.memory;
+  const Plan plan = single_unit_plan(model, {"gpu0", "cpu0"}, 0);
+  CHECK(CostModel(model, machine, plan).memories().own == 0);
 }
 
 TEST_CASE("a plan that streams to a unit without a measured link is refused") {

@@ -11,7 +11,7 @@ using namespace tandem::fixtures;
 
 namespace {
 
-constexpr uint64_t kSecondHasOwnMemory = 2;
+const UnitMemories kSecondHasOwnMemory{.own = 2};
 
 struct Case {
   ModelSpec model = small_model();
@@ -39,7 +39,7 @@ using Ranges = std::vector<Range>;
 TEST_CASE("units that work in host memory copy nothing") {
   const Case test;
   const TaskGraph graph = test.graph();
-  const Exchange exchange = exchange_of(test.model, test.plan, graph, 0);
+  const Exchange exchange = exchange_of(test.model, test.plan, graph, {});
   for (const Task& task : graph.tasks) {
     CHECK(exchange.receives[static_cast<size_t>(task.id)].empty());
     CHECK(exchange.publishes[static_cast<size_t>(task.id)] == 0);
@@ -126,4 +126,30 @@ TEST_CASE("a unit that has only a part of the columns copies no more than these"
   // Of unit 0's out, [16, 48): unit 0 writes its first columns of down meanwhile.
   CHECK(received(exchange, graph, Stage::kDown, Buffer::kX) == Ranges{{16, 48}});
   CHECK(received(exchange, graph, Stage::kOut, Buffer::kX, 1).empty());
+}
+
+TEST_CASE("what is read from the unit that computed it need not be published for that") {
+  Case test;
+  test.plan.embedding = 0;
+  const TaskGraph graph = test.graph();
+  const UnitMemories apart{.own = 3}, connected{.own = 3, .direct = {0, 1}};
+  const Exchange by_host = exchange_of(test.model, test.plan, graph, apart);
+  const Exchange direct = exchange_of(test.model, test.plan, graph, connected);
+  for (const Task& task : graph.tasks) {
+    const auto i = static_cast<size_t>(task.id);
+    CAPTURE(name(task.stage));
+    CAPTURE(task.unit);
+    REQUIRE(direct.receives[i].size() == by_host.receives[i].size());
+    for (size_t t = 0; t < direct.receives[i].size(); ++t) {
+      const Transfer& transfer = direct.receives[i][t];
+      const Stage producer = graph.tasks[static_cast<size_t>(transfer.producer)].stage;
+      CHECK(transfer.range == by_host.receives[i][t].range);
+      CHECK(by_host.receives[i][t].from == -1);
+      // Unit 1 reads unit 0's memory; what a driver embeds lies in the host's.
+      CHECK(transfer.from == (task.unit == 1 && producer != Stage::kEmbed ? 0 : -1));
+    }
+    // Of unit 0 only the host reads any, its logits.
+    const bool for_host = task.stage == Stage::kEmbed || task.stage == Stage::kLmHead;
+    CHECK(direct.publishes[i] == (task.unit == 0 && !for_host ? 0 : by_host.publishes[i]));
+  }
 }

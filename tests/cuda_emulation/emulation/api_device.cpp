@@ -25,6 +25,12 @@ cudaError_t ready_for(int device) {
   return status != cudaSuccess ? status : check_device(device);
 }
 
+/// Devices that the current one was given access to.
+std::atomic<uint64_t>& peers_of_current() {
+  return machine().peers[static_cast<size_t>(current_device())];
+}
+uint64_t bit(int device) { return uint64_t{1} << device; }
+
 }  // namespace
 
 cudaError_t cudaGetDeviceCount(int* count) {
@@ -188,16 +194,25 @@ cudaError_t cudaRuntimeGetVersion(int* runtime_version) {
 cudaError_t cudaDeviceCanAccessPeer(int* can_access_peer, int device, int peer_device) {
   for (const int number : {device, peer_device})
     if (const cudaError_t status = ready_for(number); status != cudaSuccess) return answer(status);
-  *can_access_peer = device != peer_device;
+  if (can_access_peer == nullptr) return answer(cudaErrorInvalidValue);
+  *can_access_peer = machine().peer_access && device != peer_device;
   return cudaSuccess;
 }
 cudaError_t cudaDeviceEnablePeerAccess(int peer_device, unsigned int flags) {
   if (const cudaError_t status = ready_for(peer_device); status != cudaSuccess)
     return answer(status);
-  return answer(flags != 0 || peer_device == current_device() ? cudaErrorInvalidValue
-                                                              : cudaSuccess);
+  if (flags != 0) return answer(cudaErrorInvalidValue);
+  if (!machine().peer_access || peer_device == current_device())
+    return answer(cudaErrorPeerAccessUnsupported);
+  const uint64_t before = peers_of_current().fetch_or(bit(peer_device));
+  return answer((before & bit(peer_device)) != 0 ? cudaErrorPeerAccessAlreadyEnabled : cudaSuccess);
 }
-cudaError_t cudaDeviceDisablePeerAccess(int peer_device) { return answer(ready_for(peer_device)); }
+cudaError_t cudaDeviceDisablePeerAccess(int peer_device) {
+  if (const cudaError_t status = ready_for(peer_device); status != cudaSuccess)
+    return answer(status);
+  const uint64_t before = peers_of_current().fetch_and(~bit(peer_device));
+  return answer((before & bit(peer_device)) == 0 ? cudaErrorPeerAccessNotEnabled : cudaSuccess);
+}
 
 cudaError_t cudaFuncSetAttribute(const void* func, cudaFuncAttribute /*attr*/, int /*value*/) {
   return answer(func == nullptr ? cudaErrorInvalidDeviceFunction : ready());

@@ -15,6 +15,8 @@ void set_memory_bytes(int64_t bytes);
 void set_integrated(bool integrated);
 /// Whether the driver knows cuStreamWaitValue32 and cuStreamWriteValue32.
 void set_stream_memory_ops(bool known);
+/// Whether devices can be given access to each other's memory.
+void set_peer_access(bool possible);
 /// Whether cuBLASLt can be opened.
 void set_blas(bool found);
 

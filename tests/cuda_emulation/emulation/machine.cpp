@@ -65,6 +65,10 @@ void set_memory_bytes(int64_t bytes) { machine().memory_bytes = bytes; }
 void set_integrated(bool integrated) { machine().integrated = integrated; }
 void set_stream_memory_ops(bool known) { machine().stream_memory_ops = known; }
 void set_blas(bool found) { machine().blas = found; }
+void set_peer_access(bool possible) {
+  machine().peer_access = possible;
+  for (std::atomic<uint64_t>& peers : machine().peers) peers = 0;
+}
 
 void fail_after(int calls) {
   machine().calls_left = calls;
@@ -82,6 +86,7 @@ void reset() {
   set_integrated(false);
   set_stream_memory_ops(true);
   set_blas(true);
+  set_peer_access(true);
   fail_after(-1);
   fail_while_running_after(-1);
 }

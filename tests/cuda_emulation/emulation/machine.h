@@ -2,6 +2,7 @@
 // calls leave behind.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 
@@ -11,6 +12,7 @@ namespace cuda_emulation {
 
 inline constexpr int kDevices = 2;
 inline constexpr int64_t kMemoryBytes = int64_t{8} << 30;
+inline constexpr int kMostPeers = 64;
 
 struct Machine {
   std::atomic<int> devices{kDevices};
@@ -19,6 +21,9 @@ struct Machine {
   std::atomic<bool> integrated{false};
   std::atomic<bool> stream_memory_ops{true};
   std::atomic<bool> blas{true};
+  std::atomic<bool> peer_access{true};
+  /// [device] bit p: it was given access to device p.
+  std::array<std::atomic<uint64_t>, kMostPeers> peers{};
 
   std::atomic<bool> lost{false};
   std::atomic<int> calls_left{-1};       ///< before the devices are lost, -1 = never
