@@ -28,6 +28,10 @@ class CpuMatrix : public PlacedMatrix {
   }
 };
 
+inline const CpuMatrix& cpu_matrix(const PlacedMatrix* matrix) {
+  return static_cast<const CpuMatrix&>(*matrix);
+}
+
 /// Scratch of one worker.
 struct WorkerScratch {
   std::vector<float> normed;               ///< one input row
