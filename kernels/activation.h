@@ -9,18 +9,20 @@
 
 namespace tandem {
 
-/// The three stretches of one row in format kQ8, each starting on a cache line.
+/// The stretches of one row in format kQ8, each starting on a cache line.
 struct Q8Row {
-  int8_t* q;     ///< [k]
-  float* scale;  ///< [k / 32]
-  int32_t* sum;  ///< [k / 32]
+  int8_t* q;           ///< [k]
+  float* scale;        ///< [k / 32]
+  int32_t* sum;        ///< [k / 32]
+  int32_t* first_sum;  ///< [k / 32], of the first 16 of a block
 };
 
 static inline Q8Row q8_row(std::byte* row, int64_t k) {
   const int64_t scales = (k + 63) / 64 * 64;
-  const int64_t sums = scales + (k / 32 * 4 + 63) / 64 * 64;
+  const int64_t stretch = (k / 32 * 4 + 63) / 64 * 64;
   return {reinterpret_cast<int8_t*>(row), reinterpret_cast<float*>(row + scales),
-          reinterpret_cast<int32_t*>(row + sums)};
+          reinterpret_cast<int32_t*>(row + scales + stretch),
+          reinterpret_cast<int32_t*>(row + scales + 2 * stretch)};
 }
 
 }  // namespace tandem

@@ -26,6 +26,7 @@ void fetch_ahead(const std::byte* weights) {
 }
 
 struct F32Panels {
+  static constexpr int kTokens = kMaxTokens;
   static constexpr int kPanelsOfOne = 2;  // one token: this many chains of adds in flight
   template <int P, int T>
   static void multiply(const Operands& o, Vec (&acc)[P][T]) {
@@ -42,6 +43,7 @@ struct F32Panels {
 };
 
 struct F16Panels {
+  static constexpr int kTokens = kMaxTokens;
   static constexpr int kPanelsOfOne = 2;
   template <int P, int T>
   static void multiply(const Operands& o, Vec (&acc)[P][T]) {
@@ -58,6 +60,7 @@ struct F16Panels {
 };
 
 struct BF16Panels {
+  static constexpr int kTokens = kMaxTokens;
   static constexpr int kPanelsOfOne = 2;
   template <int P, int T>
   static void multiply(const Operands& o, Vec (&acc)[P][T]) {
@@ -88,6 +91,7 @@ struct BlockPanels {
   // Blocks are independent but for one add, and one stream reads fastest: Zen 4, two cores, Q8_0,
   // share of the DRAM read: 1 panel 99 %, 2 panels 82 %, 4 panels 75 %.
   static constexpr int kPanelsOfOne = 1;
+  static constexpr int kTokens = kMaxTokens;
   template <int P, int T>
   static void multiply(const Operands& o, Vec (&acc)[P][T]) {
     const int64_t blocks = o.k / 32;
@@ -130,13 +134,15 @@ struct Q4_0Format {
 #pragma GCC unroll 16
     for (int g = 0; g < 4; ++g) {
       const Bytes both = load_bytes(quants + 64 * g);
-      w[g] = low_nibbles(both);
-      w[g + 4] = high_nibbles(both);
+      w[g] = bits_of(both, 0, 15);
+      w[g + 4] = bits_of(both, 4, 15);
     }
   }
   static IVec start(int32_t sum) { return ibroadcast(-8 * sum); }
-  static IVec dot(IVec acc, Bytes w, const int8_t* x) { return dot_u4(acc, w, x); }
+  static IVec dot(IVec acc, Bytes w, const int8_t* x) { return dot_u7(acc, w, x); }
 };
+
+#include "kernels/body_quants.h"
 
 template <class Panels, int P, int T>
 void linear_block(const LinearTile& tile, int64_t panel, int64_t token) {
@@ -174,7 +180,7 @@ void linear_panels(const LinearTile& tile) {
   constexpr int P = Panels::kPanelsOfOne;
   if (tile.tokens == 1)
     for (; panel + P <= tile.num_panels; panel += P) linear_block<Panels, P, 1>(tile, panel, 0);
-  for (; panel < tile.num_panels; ++panel) linear_tokens<Panels, 1, kMaxTokens>(tile, panel, 0);
+  for (; panel < tile.num_panels; ++panel) linear_tokens<Panels, 1, Panels::kTokens>(tile, panel, 0);
 }
 
 inline void linear(const LinearTile& tile) {
@@ -189,5 +195,25 @@ inline void linear(const LinearTile& tile) {
       return linear_panels<BlockPanels<Q8_0Format>>(tile);
     case DType::kQ4_0:
       return linear_panels<BlockPanels<Q4_0Format>>(tile);
+    case DType::kQ4_1:
+      return linear_panels<QuantPanels<Q4_1>>(tile);
+    case DType::kQ5_0:
+      return linear_panels<QuantPanels<Q5_0>>(tile);
+    case DType::kQ5_1:
+      return linear_panels<QuantPanels<Q5_1>>(tile);
+    case DType::kQ2_K:
+      return linear_panels<QuantPanels<Q2_K>>(tile);
+    case DType::kQ3_K:
+      return linear_panels<QuantPanels<Q3_K>>(tile);
+    case DType::kQ4_K:
+      return linear_panels<QuantPanels<Q4_K>>(tile);
+    case DType::kQ5_K:
+      return linear_panels<QuantPanels<Q5_K>>(tile);
+    case DType::kQ6_K:
+      return linear_panels<QuantPanels<Q6_K>>(tile);
+    case DType::kIQ4_NL:
+      return linear_panels<QuantPanels<IQ4_NL>>(tile);
+    case DType::kIQ4_XS:
+      return linear_panels<QuantPanels<IQ4_XS>>(tile);
   }
 }

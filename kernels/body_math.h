@@ -65,7 +65,8 @@ inline void swiglu(const float* gate, const float* up, int64_t n, float* out) {
 }
 
 /// One block of 32 as int8: q = round(x / d), d = max |x| / 127.
-inline void quantize_block(const float* x, int8_t* q, float* scale, int32_t* sum) {
+inline void quantize_block(const float* x, int8_t* q, float* scale, int32_t* sum,
+                           int32_t* first_sum) {
   const Vec a = load(x), b = load(x + 16);
   const float top = reduce_max(max(abs(a), abs(b)));
   const float inverse = top > 1e-30f ? 127.0f / top : 0.0f;  // of less it would be infinite
@@ -74,7 +75,8 @@ inline void quantize_block(const float* x, int8_t* q, float* scale, int32_t* sum
   store_int8(q, qa);
   store_int8(q + 16, qb);
   *scale = top / 127.0f;
-  *sum = reduce_add(qa) + reduce_add(qb);
+  *first_sum = reduce_add(qa);
+  *sum = *first_sum + reduce_add(qb);
 }
 
 inline void prepare(ActivationFormat format, const float* x, int64_t k, void* row) {
@@ -92,7 +94,7 @@ inline void prepare(ActivationFormat format, const float* x, int64_t k, void* ro
     case ActivationFormat::kQ8: {
       const Q8Row out = q8_row(static_cast<std::byte*>(row), k);
       for (int64_t b = 0; b < k / 32; ++b)
-        quantize_block(x + 32 * b, out.q + 32 * b, out.scale + b, out.sum + b);
+        quantize_block(x + 32 * b, out.q + 32 * b, out.scale + b, out.sum + b, out.first_sum + b);
       return;
     }
   }

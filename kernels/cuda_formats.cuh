@@ -33,6 +33,8 @@ void with_format(DType dtype, const Function& f) {
       return f(BlockFormat<Q8_0Block, DeviceOps>{});
     case DType::kQ4_0:
       return f(BlockFormat<Q4_0Block, DeviceOps>{});
+    default:  // plans that give a CUDA unit another are refused, see check_unit_dtypes()
+      break;
   }
   assert(false);
 }

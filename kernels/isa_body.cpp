@@ -5,9 +5,12 @@
 #include <cstdint>
 #if defined(__AVX2__)
 #include <immintrin.h>
+#elif defined(__ARM_NEON)
+#include <arm_neon.h>
 #endif
 
 #include "kernels/activation.h"
+#include "kernels/formats.h"
 #include "kernels/half.h"
 #include "kernels/kernel_set.h"
 #include "kernels/range.h"
@@ -17,18 +20,13 @@
 
 namespace tandem::TANDEM_ISA {
 
-#if defined(__AVX512F__)
-#include "kernels/vec_avx512.h"
-#elif defined(__AVX2__)
-#include "kernels/vec_avx2.h"
-#else
-#include "kernels/vec_generic.h"
-#endif
+#include TANDEM_VEC  // CMake says which vector type the set works on
 
 #include "kernels/body_math.h"
 //
 #include "kernels/body_attention.h"
 #include "kernels/body_linear.h"
+#include "kernels/body_peak.h"
 
 namespace {
 
@@ -39,11 +37,9 @@ ActivationFormat format(DType weights) {
       return ActivationFormat::kF32;
     case DType::kBF16:
       return kHasBF16Dot ? ActivationFormat::kBF16 : ActivationFormat::kF32;
-    case DType::kQ8_0:
-    case DType::kQ4_0:
+    default:
       return ActivationFormat::kQ8;
   }
-  return ActivationFormat::kF32;
 }
 
 }  // namespace
@@ -59,6 +55,7 @@ const KernelSet kKernels{.name = TANDEM_NAME(TANDEM_ISA),
                          .merge = merge,
                          .convert = convert,
                          .argmax = argmax,
-                         .read = read};
+                         .read = read,
+                         .peak = peak};
 
 }  // namespace tandem::TANDEM_ISA

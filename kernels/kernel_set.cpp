@@ -10,6 +10,9 @@
 
 #include "kernels/error.h"
 #include "kernels/range.h"
+#if defined(__aarch64__)
+#include <sys/auxv.h>
+#endif
 
 namespace tandem {
 
@@ -23,7 +26,7 @@ int64_t activation_row_bytes(ActivationFormat format, int64_t k) {
       bytes = 2 * round_up(k, 2);
       break;
     case ActivationFormat::kQ8:
-      bytes = round_up(k, 64) + 2 * round_up(k / 32 * 4, 64);
+      bytes = round_up(k, 64) + 3 * round_up(k / 32 * 4, 64);
       break;
   }
   // An odd number of cache lines: at a stride of 4 KiB, 16 rows would share the 8 ways of one L1
@@ -42,9 +45,13 @@ static bool cpu_runs(std::string_view isa) {
                       __builtin_cpu_supports("avx512vl");
   const bool vnni = avx512 && __builtin_cpu_supports("avx512vnni");
   if (isa == "avx2") return avx2;
+  if (isa == "avxvnni") return avx2 && __builtin_cpu_supports("avxvnni");
   if (isa == "avx512") return avx512;
   if (isa == "avx512vnni") return vnni;
   if (isa == "avx512bf16") return vnni && __builtin_cpu_supports("avx512bf16");
+#elif defined(__aarch64__)
+  if (isa == "neon") return true;
+  if (isa == "neondot") return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
 #endif
   return isa == "generic";
 }

@@ -15,7 +15,8 @@ namespace tandem {
 enum class ActivationFormat : uint8_t {
   kF32,   ///< float [k]
   kBF16,  ///< bfloat16 [round_up(k, 2)]
-  kQ8,    ///< blocks of 32: int8 [k], float scale [k/32], int32 sum of the 32 quants [k/32]
+  kQ8,    ///< blocks of 32: int8 [k], float scale [k/32], int32 sum of the 32 quants [k/32], and of
+          ///< the first 16 of them [k/32]
 };
 
 /// Prepared rows of several tokens, all in one format. Row t starts at base + t * row_bytes.
@@ -91,6 +92,9 @@ struct KernelSet {
   /// Read `bytes` once, 64-byte lines, at this ISA's full width; returns a checksum. For bandwidth
   /// probes.
   uint64_t (*read)(const std::byte* data, int64_t bytes);
+  /// Multiply-adds on registers alone, some for each of `rounds`, as the linear kernels over inputs
+  /// of this format do them; returns how many operations they were (2 each). For the peak.
+  double (*peak)(ActivationFormat format, int64_t rounds);
 };
 
 /// Every kernel set that was compiled in, best first; the generic one is always last.
@@ -105,6 +109,9 @@ const KernelSet& kernel_set(std::string_view name);
 // columns side by side, BF16 2, F16 and F32 1.
 /// Bytes of one panel: 16 columns x k.
 int64_t panel_bytes(DType dtype, int64_t k);
+/// Sets d of a block of quants, and its minimums' factor so that the values of random quants have
+/// mean 0: a block of random bytes is a valid one then.
+void set_block_scale(DType dtype, float d, std::byte* block);
 /// One row of a GGUF matrix as floats: out [k].
 void dequantize_row(DType dtype, const std::byte* row, int64_t k, float* out);
 /// Packs 16 rows (null = a zero column) of a GGUF matrix into a panel.

@@ -4,6 +4,7 @@
 
 #include "kernels/half.h"
 #include "kernels/kernel_set.h"
+#include "kernels/pack_quants.h"
 #include "kernels/range.h"
 
 namespace tandem {
@@ -81,8 +82,10 @@ int64_t panel_bytes(DType dtype, int64_t k) {
       return block_panel_bytes(k, 512);
     case DType::kQ4_0:
       return block_panel_bytes(k, 256);
+    default:
+      break;
   }
-  return 0;
+  return quant_panel_bytes(dtype, k);
 }
 
 void pack_panel(DType dtype, const std::byte* const rows[16], int64_t k, std::byte* panel) {
@@ -97,6 +100,8 @@ void pack_panel(DType dtype, const std::byte* const rows[16], int64_t k, std::by
       return pack_blocks(rows, k, 34, 512, pack_q8_0, panel);
     case DType::kQ4_0:
       return pack_blocks(rows, k, 18, 256, pack_q4_0, panel);
+    default:
+      return pack_quant_panel(dtype, rows, k, panel);
   }
 }
 
@@ -131,6 +136,8 @@ void dequantize_row(DType dtype, const std::byte* row, int64_t k, float* out) {
         out[i] = f16_to_f32(f16_at(block)) * static_cast<float>(q);
       }
       return;
+    default:
+      return dequantize_quants(dtype, row, k, out);
   }
 }
 
@@ -188,6 +195,8 @@ void unpack_column(DType dtype, const std::byte* panel, int64_t lane, int64_t k,
         out[i] = scale_of(block) * static_cast<float>(quant);
       }
       return;
+    default:
+      return unpack_quant_column(dtype, panel, lane, k, out);
   }
 }
 

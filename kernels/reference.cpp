@@ -5,6 +5,7 @@
 #include <limits>
 #include <vector>
 
+#include "kernels/formats.h"
 #include "kernels/half.h"
 
 namespace tandem::reference {
@@ -14,6 +15,21 @@ template <class T>
 T read(const std::byte* bytes) {
   T value;
   std::memcpy(&value, bytes, sizeof value);
+  return value;
+}
+
+/// Element j of a block of a format that formats.h lists.
+double quantised_element(DType dtype, const std::byte* block, int64_t j) {
+  double value = 0;
+  with_quant_format(dtype, [&](auto format) {
+    constexpr QuantFormat f = decltype(format)::kFormat;
+    Quants quants;
+    format.decode(block, j / 32, quants);
+    const int q = quants.q[j % 32], half = static_cast<int>(j % 32 / 16);
+    value = double{f16_to_f32(quants.d)} * quants.scale[half] *
+            (f.table ? kIq4Values[q] : q - f.offset);
+    if (f.has_min) value += double{f16_to_f32(quants.shift)} * quants.min[half];
+  });
   return value;
 }
 
@@ -32,6 +48,8 @@ double element(DType dtype, const std::byte* row, int64_t i) {
       return double{f16_to_f32(read<uint16_t>(block))} * read<int8_t>(block + 2 + j);
     case DType::kQ4_0:
       break;
+    default:
+      return quantised_element(dtype, block, j);
   }
   const int byte = read<uint8_t>(block + 2 + j % 16);
   return double{f16_to_f32(read<uint16_t>(block))} * ((j < 16 ? byte & 15 : byte >> 4) - 8);

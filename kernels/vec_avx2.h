@@ -1,4 +1,4 @@
-// Sixteen lanes in two AVX2 registers (with FMA and F16C).
+// Sixteen lanes in two AVX2 registers (with FMA and F16C, and AVX-VNNI where it is compiled for).
 // Included by isa_body.cpp only, inside the namespace of an instruction set.
 #pragma once
 
@@ -90,12 +90,39 @@ inline Bytes load_bytes(const std::byte* p) {
   const __m256i* halves = reinterpret_cast<const __m256i*>(p);
   return {_mm256_loadu_si256(halves), _mm256_loadu_si256(halves + 1)};
 }
-inline Bytes low_nibbles(Bytes x) {
-  const __m256i mask = _mm256_set1_epi8(15);
-  return {_mm256_and_si256(x.a, mask), _mm256_and_si256(x.b, mask)};
+/// (byte >> shift) & mask of every byte, where no bit of a neighbour gets under the mask.
+inline Bytes bits_of(Bytes x, int shift, int mask) {
+  const __m256i kept = _mm256_set1_epi8(static_cast<char>(mask));
+  return {_mm256_and_si256(_mm256_srli_epi16(x.a, shift), kept),
+          _mm256_and_si256(_mm256_srli_epi16(x.b, shift), kept)};
 }
-inline Bytes high_nibbles(Bytes x) {
-  return low_nibbles({_mm256_srli_epi16(x.a, 4), _mm256_srli_epi16(x.b, 4)});
+/// low | high << shift; no bit leaves its byte.
+inline Bytes with_high(Bytes low, Bytes high, int shift) {
+  return {_mm256_or_si256(low.a, _mm256_slli_epi16(high.a, shift)),
+          _mm256_or_si256(low.b, _mm256_slli_epi16(high.b, shift))};
+}
+/// table[byte] for bytes below 16, with an offset of 128.
+inline Bytes values_of(Bytes x, const int8_t (&table)[16]) {
+  const __m128i values =
+      _mm_xor_si128(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table)), _mm_set1_epi8(-128));
+  const __m256i both = _mm256_broadcastsi128_si256(values);
+  return {_mm256_shuffle_epi8(both, x.a), _mm256_shuffle_epi8(both, x.b)};
+}
+inline __m128i load_eight(const std::byte* p) {
+  return _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
+}
+inline IVec load_i8(const std::byte* p) {
+  return {_mm256_cvtepi8_epi32(load_eight(p)), _mm256_cvtepi8_epi32(load_eight(p + 8))};
+}
+inline IVec load_u8(const std::byte* p) {
+  return {_mm256_cvtepu8_epi32(load_eight(p)), _mm256_cvtepu8_epi32(load_eight(p + 8))};
+}
+/// Four bits of each byte.
+inline IVec load_u4(const std::byte* p, int shift) {
+  const IVec bytes = load_u8(p);
+  const __m256i mask = _mm256_set1_epi32(15);
+  return {_mm256_and_si256(_mm256_srli_epi32(bytes.a, shift), mask),
+          _mm256_and_si256(_mm256_srli_epi32(bytes.b, shift), mask)};
 }
 
 inline __m256i load_quad(const int8_t* x) {
@@ -104,6 +131,16 @@ inline __m256i load_quad(const int8_t* x) {
   return _mm256_set1_epi32(quad);
 }
 
+#ifdef __AVXVNNI__
+// Bytes with an offset of 128 are multiplied as they are: the sum begins at -128 * sum(x).
+inline IVec start_offset8(int32_t sum) { return ibroadcast(-128 * sum); }
+/// acc + sum of the 4 products w * x per lane.
+inline IVec dot_u7(IVec acc, Bytes w, const int8_t* x) {
+  const __m256i quad = load_quad(x);
+  return {_mm256_dpbusd_avx_epi32(acc.a, w.a, quad), _mm256_dpbusd_avx_epi32(acc.b, w.b, quad)};
+}
+inline IVec dot_offset8(IVec acc, Bytes w, const int8_t* x) { return dot_u7(acc, w, x); }
+#else
 // Bytes with an offset of 128. vpmaddubsw saturates above 128 * 127 * 2, so the offset is taken
 // back and the sign moved to x.
 inline IVec start_offset8(int32_t) { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
@@ -118,13 +155,14 @@ inline IVec dot_offset8(IVec acc, Bytes w, const int8_t* x) {
   return {_mm256_add_epi32(acc.a, quad_sums(w.a, quad)),
           _mm256_add_epi32(acc.b, quad_sums(w.b, quad))};
 }
-/// acc + sum of the 4 products w * x per lane for w <= 15, where 16-bit sums cannot overflow.
-inline IVec dot_u4(IVec acc, Bytes w, const int8_t* x) {
+/// acc + sum of the 4 products w * x per lane for w <= 127, where 16-bit sums cannot overflow.
+inline IVec dot_u7(IVec acc, Bytes w, const int8_t* x) {
   const __m256i quad = load_quad(x);
   const __m256i one = _mm256_set1_epi16(1);
   return {_mm256_add_epi32(acc.a, _mm256_madd_epi16(_mm256_maddubs_epi16(w.a, quad), one)),
           _mm256_add_epi32(acc.b, _mm256_madd_epi16(_mm256_maddubs_epi16(w.b, quad), one))};
 }
+#endif
 
 /// 16 lanes of two consecutive bfloat16 each.
 inline Vec even_bf16(Bytes pairs) {

@@ -50,9 +50,30 @@ inline Vec zero_below(Vec a, Vec x, Vec limit) {
 }
 
 inline Bytes load_bytes(const std::byte* p) { return {_mm512_loadu_si512(p)}; }
-inline Bytes low_nibbles(Bytes a) { return {_mm512_and_si512(a.v, _mm512_set1_epi8(15))}; }
-inline Bytes high_nibbles(Bytes a) {
-  return {_mm512_and_si512(_mm512_srli_epi16(a.v, 4), _mm512_set1_epi8(15))};
+/// (byte >> shift) & mask of every byte, where no bit of a neighbour gets under the mask.
+inline Bytes bits_of(Bytes x, int shift, int mask) {
+  const __m512i kept = _mm512_set1_epi8(static_cast<char>(mask));
+  return {_mm512_and_si512(_mm512_srli_epi16(x.v, static_cast<unsigned>(shift)), kept)};
+}
+/// low | high << shift; no bit leaves its byte.
+inline Bytes with_high(Bytes low, Bytes high, int shift) {
+  return {_mm512_or_si512(low.v, _mm512_slli_epi16(high.v, static_cast<unsigned>(shift)))};
+}
+/// table[byte] for bytes below 16, with an offset of 128.
+inline Bytes values_of(Bytes x, const int8_t (&table)[16]) {
+  const __m128i values =
+      _mm_xor_si128(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table)), _mm_set1_epi8(-128));
+  return {_mm512_shuffle_epi8(_mm512_broadcast_i32x4(values), x.v)};
+}
+inline __m128i load_sixteen(const std::byte* p) {
+  return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+}
+inline IVec load_i8(const std::byte* p) { return {_mm512_cvtepi8_epi32(load_sixteen(p))}; }
+inline IVec load_u8(const std::byte* p) { return {_mm512_cvtepu8_epi32(load_sixteen(p))}; }
+/// Four bits of each byte.
+inline IVec load_u4(const std::byte* p, int shift) {
+  return {_mm512_and_si512(_mm512_srli_epi32(load_u8(p).v, static_cast<unsigned>(shift)),
+                           _mm512_set1_epi32(15))};
 }
 
 inline int32_t load_quad(const int8_t* x) {
@@ -82,8 +103,8 @@ inline IVec dot_offset8(IVec acc, Bytes w, const int8_t* x) {
 }
 #endif
 
-/// acc + sum of the 4 products w * x per lane for w <= 15, where 16-bit sums cannot overflow.
-inline IVec dot_u4(IVec acc, Bytes w, const int8_t* x) {
+/// acc + sum of the 4 products w * x per lane for w <= 127, where 16-bit sums cannot overflow.
+inline IVec dot_u7(IVec acc, Bytes w, const int8_t* x) {
 #ifdef __AVX512VNNI__
   return {_mm512_dpbusd_epi32(acc.v, w.v, _mm512_set1_epi32(load_quad(x)))};
 #else

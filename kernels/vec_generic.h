@@ -120,19 +120,38 @@ inline Bytes load_bytes(const std::byte* p) {
   __builtin_memcpy(&r, p, sizeof r);
   return r;
 }
-inline Bytes low_nibbles(const Bytes& x) {
+/// (byte >> shift) & mask of every byte, where no bit of a neighbour gets under the mask.
+inline Bytes bits_of(const Bytes& x, int shift, int mask) {
   Bytes r;
-  for (int i = 0; i < 64; ++i) r.byte[i] = x.byte[i] & 15;
+  for (int i = 0; i < 64; ++i) r.byte[i] = static_cast<uint8_t>((x.byte[i] >> shift) & mask);
   return r;
 }
-inline Bytes high_nibbles(const Bytes& x) {
+/// low | high << shift; no bit leaves its byte.
+inline Bytes with_high(const Bytes& low, const Bytes& high, int shift) {
   Bytes r;
-  for (int i = 0; i < 64; ++i) r.byte[i] = static_cast<uint8_t>(x.byte[i] >> 4);
+  for (int i = 0; i < 64; ++i)
+    r.byte[i] = static_cast<uint8_t>(low.byte[i] | (high.byte[i] << shift));
   return r;
+}
+/// table[byte] for bytes below 16, with an offset of 128.
+inline Bytes values_of(const Bytes& x, const int8_t (&table)[16]) {
+  Bytes r;
+  for (int i = 0; i < 64; ++i) r.byte[i] = static_cast<uint8_t>(table[x.byte[i]] + 128);
+  return r;
+}
+inline IVec load_i8(const std::byte* p) {
+  return ieach([=](int i) { return static_cast<int8_t>(p[i]); });
+}
+inline IVec load_u8(const std::byte* p) {
+  return ieach([=](int i) { return static_cast<int32_t>(p[i]); });
+}
+/// Four bits of each byte.
+inline IVec load_u4(const std::byte* p, int shift) {
+  return ieach([=](int i) { return (static_cast<int32_t>(p[i]) >> shift) & 15; });
 }
 
 /// acc + sum of the 4 products w * x per lane.
-inline IVec dot_u4(const IVec& acc, const Bytes& w, const int8_t* x) {
+inline IVec dot_u7(const IVec& acc, const Bytes& w, const int8_t* x) {
   return ieach([&](int i) {
     const uint8_t* quad = w.byte + 4 * i;
     return acc.lane[i] + quad[0] * x[0] + quad[1] * x[1] + quad[2] * x[2] + quad[3] * x[3];
@@ -141,7 +160,7 @@ inline IVec dot_u4(const IVec& acc, const Bytes& w, const int8_t* x) {
 // Bytes with an offset of 128, multiplied as they are: the sum begins at -128 * sum(x).
 inline IVec start_offset8(int32_t sum) { return ibroadcast(-128 * sum); }
 inline IVec dot_offset8(const IVec& acc, const Bytes& w, const int8_t* x) {
-  return dot_u4(acc, w, x);
+  return dot_u7(acc, w, x);
 }
 
 /// 16 lanes of two consecutive bfloat16 each.

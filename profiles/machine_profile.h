@@ -72,6 +72,10 @@ struct UnitProfile {
   Curve commit;      ///< x = bytes of keys and values copied into a cache that lies in memory
   Curve argmax;      ///< x = values
   Figure barrier_s;  ///< an empty team call: fork and join
+  /// What a call of attention and of the small stages takes beyond its curve when weights were
+  /// streamed since the last like it: instructions and operands come from memory again. 0 = not
+  /// measured.
+  Figure cold_start_s = {};
   Figure stream_per_s = {};  ///< bytes/s of weights copied ahead from pinned host memory while they
                              ///< are multiplied; 0 = the unit does not stream
 };

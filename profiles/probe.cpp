@@ -59,7 +59,7 @@ std::string now_text() {
 std::vector<DType> dtypes_of(const ProfileOptions& options) {
   std::vector<DType> dtypes = options.dtypes;
   if (dtypes.empty())
-    for (const DTypeInfo& dtype : kDTypes) dtypes.push_back(dtype.dtype);
+    for (const DTypeInfo& dtype : kCommonDTypes) dtypes.push_back(dtype.dtype);
   return dtypes;
 }
 
@@ -122,8 +122,8 @@ void round_figures(MachineProfile& profile) {
     for (CurvePoint& point : curve.points) round_figure(point.y);
   };
   for (UnitProfile& unit : profile.units) {
-    for (Figure* figure :
-         {&unit.dram_read_per_s, &unit.cache_read_per_s, &unit.barrier_s, &unit.stream_per_s})
+    for (Figure* figure : {&unit.dram_read_per_s, &unit.cache_read_per_s, &unit.barrier_s,
+                           &unit.cold_start_s, &unit.stream_per_s})
       round_figure(*figure);
     for (LinearCurve& curve : unit.linear) {
       round_curve(curve.from_dram);

@@ -45,7 +45,8 @@ struct AttentionWork {
                               .context = {0, context},
                               .include_new = true,
                               .step = step,
-                              .out = bench->out()});
+                              .out = bench->out(),
+                              .publish = !copies_results(*bench)});
     next += round_up(bytes(cache), 4096);
   }
 };
@@ -93,6 +94,21 @@ void add_curve(UnitBench& bench, const Grid& grid, AttentionCurve& curve, int nu
   }
 }
 
+/// The smallest part, after a matrix of weights: its one operand that is still in a cache is the
+/// query, which both read.
+void add_cold_start_case(UnitBench& bench, const AttentionCurve& smallest,
+                         std::vector<Case>& cases) {
+  const auto& [dtype, weights] = *bench.memory->weights.begin();
+  const AttentionWork start{
+      &bench, smallest.head_dim, smallest.group, smallest.tokens, kv_heads_for(smallest.tokens), 0};
+  cases.push_back(
+      {.what = bench.profile->unit.name + " cold start",
+       .run = [&bench, stream = streaming(bench, dtype, weights->columns / 4, 0),
+               work = start](int) mutable { return bench.time_cold_start(stream, std::ref(work)); },
+       .figure = &bench.profile->cold_start_s,
+       .repeats = false});
+}
+
 }  // namespace
 
 void add_attention_cases(UnitBench& bench, const Grid& grid, int& next_curve,
@@ -103,6 +119,7 @@ void add_attention_cases(UnitBench& bench, const Grid& grid, int& next_curve,
       for (const int64_t tokens : grid.attention_tokens)
         curves.push_back({DType::kF16, head_dim, group, tokens, {}});
   for (AttentionCurve& curve : curves) add_curve(bench, grid, curve, next_curve++, cases);
+  if (!bench.device->enqueues()) add_cold_start_case(bench, curves.front(), cases);
 }
 
 }  // namespace tandem

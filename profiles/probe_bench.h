@@ -91,6 +91,8 @@ struct UnitBench {
   double time_cold(const std::function<void()>& work, int repetitions);
   /// The same for what every unit's driver does on the host.
   double time_on_host(const std::function<void()>& work, int repetitions);
+  /// Seconds that a call of `work` takes beyond the next one when `stream` ran before it.
+  double time_cold_start(const std::function<void()>& stream, const std::function<void()>& work);
 
  private:
   double time_at_once(const std::function<void()>& warm_up, const std::function<void()>& work,
@@ -99,7 +101,8 @@ struct UnitBench {
                      int repetitions);
 };
 
-/// Whether a unit copies what others computed: not where its memory is the host's.
+/// Whether a unit copies what others computed: not where its memory is the host's. What its kernels
+/// take is measured without what they write there for others, since most of a plan is its own.
 inline bool copies_results(const UnitBench& bench) {
   return bench.device->enqueues() && bench.profile->unit.memory_bytes > 0;
 }

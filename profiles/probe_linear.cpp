@@ -48,7 +48,8 @@ struct LinearWork {
                            .weights = weights,
                            .columns = {next, next + columns},
                            .y = y,
-                           .y_stride = columns});
+                           .y_stride = columns,
+                           .publish = !copies_results(*bench)});
     if (walks) next += columns;
   }
 };

@@ -109,13 +109,15 @@ Unit read_unit(const CheckedYaml& node) {
 
 UnitProfile read_unit_profile(const CheckedYaml& node) {
   node.allow_keys({"name", "kind", "device", "memory_bytes", "cores", "isa", "memory",
-                   "dram_read_per_s", "cache_read_per_s", "barrier_s", "stream_per_s", "linear",
-                   "prepare", "attention", "embed", "merge", "commit", "argmax"});
+                   "dram_read_per_s", "cache_read_per_s", "barrier_s", "cold_start_s",
+                   "stream_per_s", "linear", "prepare", "attention", "embed", "merge", "commit",
+                   "argmax"});
   UnitProfile profile;
   profile.unit = read_unit(node);
   profile.dram_read_per_s = read_figure(node.at("dram_read_per_s"));
   profile.cache_read_per_s = read_figure(node.at("cache_read_per_s"));
   profile.barrier_s = read_figure(node.at("barrier_s"));
+  if (const auto start = node.find("cold_start_s")) profile.cold_start_s = read_figure(*start);
   if (const auto rate = node.find("stream_per_s")) profile.stream_per_s = read_figure(*rate);
   profile.linear = read_linear(node.at("linear"));
   profile.prepare = read_prepare(node.at("prepare"));

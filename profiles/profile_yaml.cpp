@@ -86,6 +86,8 @@ std::string unit_text(const UnitProfile& profile) {
   text += fmt::format("    dram_read_per_s: {}\n    cache_read_per_s: {}\n    barrier_s: {}\n",
                       figure_text(profile.dram_read_per_s), figure_text(profile.cache_read_per_s),
                       figure_text(profile.barrier_s));
+  if (profile.cold_start_s.median > 0)
+    text += fmt::format("    cold_start_s: {}\n", figure_text(profile.cold_start_s));
   if (profile.stream_per_s.median > 0)
     text += fmt::format("    stream_per_s: {}\n", figure_text(profile.stream_per_s));
   text += linear_text(profile.linear) + prepare_text(profile.prepare) +

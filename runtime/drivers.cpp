@@ -79,12 +79,22 @@ const Timeline& Executor::State::run(const Step& s, std::span<const int32_t> tok
   return timeline;
 }
 
+/// What the host does it stamps for nothing.
+bool Executor::State::has_span(const Task& task) const {
+  if (task.stage == Stage::kCopy) return false;
+  const auto unit = static_cast<size_t>(task.unit);
+  const std::vector<int>& lane = programs[program].lanes[unit];
+  const bool queued = devices[unit]->enqueues() && !lane.empty() &&
+                      std::binary_search(lane.begin(), lane.end(), task.id);
+  return !queued || options.spans || task.id == lane.back();
+}
+
 void Executor::State::read_stamps() {
   timeline.origin = Timeline::Origin::kMeasured;
   timeline.makespan_s = 0;
   timeline.spans.clear();
   for (const Task& task : current().graph.tasks) {
-    if (task.stage == Stage::kCopy) continue;
+    if (!has_span(task)) continue;
     const auto i = 2 * static_cast<size_t>(task.id);
     const Span span{task.id, task.unit, 1e-9 * static_cast<double>(stamps[i] - start_ns),
                     1e-9 * static_cast<double>(stamps[i + 1] - start_ns)};
@@ -167,7 +177,8 @@ void Executor::State::fail(std::exception_ptr error) {
 void Executor::State::perform(Device& device, int id) {
   const auto i = static_cast<size_t>(id);
   const Task& task = current().graph.tasks[i];
-  device.stamp(&stamps[2 * i]);
+  const bool spans = has_span(task);
+  if (spans) device.stamp(&stamps[2 * i]);
   for (const Transfer& transfer : current().exchange.receives[i])
     for (const Block& block : blocks_of(transfer, model.spec, step, buffers))
       if (transfer.from < 0) {
@@ -177,7 +188,7 @@ void Executor::State::perform(Device& device, int id) {
       }
   if (task.stage == Stage::kCommit) device.receive(accepted_block(step, buffers));
   do_task(device, task);
-  device.stamp(&stamps[2 * i + 1]);
+  if (spans) device.stamp(&stamps[2 * i + 1]);
 }
 
 void Executor::State::do_task(Device& device, const Task& task) {

@@ -37,25 +37,22 @@ void receive_now(Device& device, const Block& block) {
 
 }  // namespace
 
-Executor::State::State(const Model& m, Plan p, const std::vector<Unit>& units,
+Executor::State::State(const Model& m, const Plan& first, const std::vector<Unit>& units,
                        const ExecutorOptions& o)
     : model(m),
-      plan(std::move(p)),
+      plans(all_plans(first, o)),
       options(o),
       memory_of(number_memories(units)),
       yield(cores_are_shared(units)),
       unit_done(units.size()) {
   sched_getaffinity(0, sizeof affinity, &affinity);
   open_devices(units);
-  weights = place_weights(model, plan, devices, memory_of,
-                          {.whole = options.resident_all,
-                           .stream_whole = options.stream_all,
-                           .release = options.release_source,
-                           .progress = options.progress});
+  weights = place_weights(model, plans, devices, memory_of,
+                          {.release = options.release_source, .progress = options.progress});
   lasting = std::make_unique<ExchangeMemory>(devices);
   vectors = share_vectors(model, *lasting);
   for (const auto& device : devices) receive_now(*device, vectors.all);
-  adopt_plan(plan);
+  adopt_plan(first);
   for (size_t unit = 1; unit < devices.size(); ++unit) {
     drivers.emplace_back([this, unit] { drive(unit); });
     pin_thread(drivers.back(), units[unit].cores.front());
@@ -117,8 +114,9 @@ const Timeline& Executor::run(const Step& step, std::span<const int32_t> token_i
 }
 
 void Executor::set_plan(const Plan& plan) {
-  assert(state_->options.resident_all);
-  assert(state_->options.stream_all || streaming_units(plan) == 0);
+  assert(std::any_of(state_->plans.begin(), state_->plans.end(), [&](const Plan& placed) {
+    return placed.phases == plan.phases && placed.embedding == plan.embedding;
+  }));
   state_->adopt_plan(plan);
 }
 
@@ -139,8 +137,7 @@ void Executor::set_context(int64_t context, uint64_t seed) {
 std::vector<MemoryUse> Executor::memory() const {
   const State& s = *state_;
   std::vector<MemoryUse> uses(s.devices.size());
-  const std::vector<int64_t> weights =
-      held_weights(s.model.spec, s.plan, {s.memory_of, s.options.resident_all}, s.weights);
+  const std::vector<int64_t> weights = held_weights(s.model.spec, s.plans, s.memory_of, s.weights);
   for (size_t unit = 0; unit < uses.size(); ++unit) {
     uses[unit].weights = weights[unit];
     for (const LayerKv& layer : s.kv[unit])
@@ -152,9 +149,7 @@ std::vector<MemoryUse> Executor::memory() const {
       uses[unit].host += s.weights[memory].streamed_bytes;
   }
   add_step_buffers(s.buffers.bytes, s.memories.own, uses);
-  const auto embedding = static_cast<size_t>(s.plan.embedding);
-  const auto memory = static_cast<size_t>(s.memory_of[embedding]);
-  if (s.weights[memory].tied_embedding(s.model.spec) == nullptr)
+  if (reads_table(s.model.spec, s.plans, s.memory_of, s.memories.own))
     add_table(table_bytes(s.model.spec), s.memories.own, s.plan.embedding, uses);
   return uses;
 }

@@ -19,10 +19,11 @@ struct ExecutorOptions {
   int64_t max_context = 4096;  ///< positions the caches hold
   int64_t max_tokens = 512;    ///< tokens of the largest step
   int64_t max_logits_rows = 1;
-  bool release_source = true;  ///< give pages of the source back as they are placed
-  bool resident_all =
-      false;  ///< every unit holds all weights, so that set_plan may give it any of them
-  bool stream_all = false;  ///< CUDA units have all of them in host memory too, to stream any
+  bool release_source = true;          ///< give pages of the source back as they are placed
+  std::vector<Plan> other_plans = {};  ///< that set_plan() may be given, of the same units
+  /// Every task gets a span in the timeline; a unit that enqueues pays two launches for it.
+  /// Without, such a unit has one of its last task alone, which is when its step ends.
+  bool spans = true;
   std::function<void(int64_t placed_bytes, int64_t all_bytes)> progress;
 };
 
@@ -50,9 +51,8 @@ class Executor {
            const ExecutorOptions& options);
   ~Executor();
 
-  /// Goes on with another plan of the same units and model; needs options.resident_all, and
-  /// options.stream_all where it streams: what is planned to be streamed is, though a resident copy
-  /// lies there. The caches are empty then.
+  /// Goes on with the first plan or one of options.other_plans: their weights lie here. The caches
+  /// are empty then.
   void set_plan(const Plan& plan);
 
   /// One forward pass over token_ids; step.tokens == token_ids.size(), step.context == context().

@@ -22,7 +22,8 @@ namespace tandem {
 
 struct Executor::State {
   const Model& model;
-  Plan plan;
+  const std::vector<Plan> plans;  ///< whose weights are placed
+  Plan plan;                      ///< one of them
   ExecutorOptions options;
   std::vector<int> memory_of;
   bool yield;
@@ -59,7 +60,8 @@ struct Executor::State {
   std::vector<std::thread> drivers;  ///< of units 1, 2, ...
 
   // executor.cpp
-  State(const Model& m, Plan p, const std::vector<Unit>& units, const ExecutorOptions& o);
+  State(const Model& m, const Plan& first, const std::vector<Unit>& units,
+        const ExecutorOptions& o);
   ~State();
   void open_devices(const std::vector<Unit>& units);
   void adopt_plan(const Plan& next);
@@ -74,6 +76,7 @@ struct Executor::State {
   void check(const Step& s, std::span<const int32_t> token_ids) const;
   void choose_program();
   void read_stamps();
+  bool has_span(const Task& task) const;
   void drive(size_t unit);
   void walk(size_t unit) noexcept;
   void walk_lanes(size_t unit);

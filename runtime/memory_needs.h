@@ -2,6 +2,7 @@
 // functions that the runtime allocates by, so that it is what Executor::memory() then says.
 #pragma once
 
+#include <span>
 #include <vector>
 
 #include "kernels/device.h"
@@ -27,14 +28,17 @@ void add_table(int64_t bytes, uint64_t cuda, int unit, std::vector<MemoryUse>& u
 /// What an executor must be made for to run the planned steps.
 ExecutorOptions options_for(const Workload& workload);
 
+/// The plan that an executor begins with, and the others that it is made for.
+std::vector<Plan> all_plans(const Plan& first, const ExecutorOptions& options);
+
 /// The largest step that each device will be asked for.
 DeviceLimits device_limits(const ModelSpec& spec, const ExecutorOptions& options);
 
 /// Bytes of the table of embedding rows as the file stores it.
 int64_t table_bytes(const ModelSpec& spec);
-/// The same, or none where rows are read from the packed output head. They lie in the host's memory
-/// whatever the unit.
-int64_t embedding_bytes(const ModelSpec& spec, const Plan& plan, const std::vector<Unit>& units,
-                        bool resident_all);
+/// The same, or none where all of these plans read rows from the packed output head. They lie in
+/// the host's memory whatever the unit.
+int64_t embedding_bytes(const ModelSpec& spec, std::span<const Plan> plans,
+                        const std::vector<Unit>& units);
 
 }  // namespace tandem

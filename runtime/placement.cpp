@@ -49,24 +49,24 @@ class AwakeDevice {
 
 class Placement {
  public:
-  Placement(const Model& model, const Plan& plan,
+  Placement(const Model& model, std::span<const Plan> plans,
             const std::vector<std::unique_ptr<Device>>& devices, const std::vector<int>& memory_of,
             const PlacementOptions& options)
-      : model_(model), plan_(plan), devices_(devices), memory_of_(memory_of), options_(options) {
-    Memories memories{memory_of, options.whole};
-    for (size_t unit = 0; unit < devices.size(); ++unit)
-      if (options.stream_whole && devices[unit]->enqueues())
-        memories.stream_whole |= uint64_t{1} << unit;
-    weights_.resize(memories.count());
+      : model_(model), devices_(devices), memory_of_(memory_of), options_(options) {
+    weights_.resize(count_memories(memory_of));
     for (PlacedWeights& weights : weights_)
       weights.layers.resize(static_cast<size_t>(model.spec.num_layers));
+    uint64_t cuda = 0;
     for (size_t unit = 0; unit < devices.size(); ++unit)
-      if (devices[unit]->enqueues()) weights_[memory(unit)].on_host = false;
+      if (devices[unit]->enqueues()) {
+        weights_[memory(unit)].on_host = false;
+        cuda |= uint64_t{1} << unit;
+      }
+    reads_table_ = reads_table(model.spec, plans, memory_of, cuda);
     // First of all: where the embedding is placed as the head, its source can go before the layers
     // come.
     add(
-        model.lm_head,
-        [&](Home home) { return held_lm_head(model.spec, plan, memories, home).of_memory; },
+        model.lm_head, [&](Home home) { return held_lm_head(plans, memory_of, home).of_memory; },
         [](PlacedWeights& w) { return &w.lm_head; });
     const std::vector<LayerMatrix> matrices = layer_matrices(model.spec);
     for (size_t layer = 0; layer < model.layers.size(); ++layer)
@@ -74,7 +74,7 @@ class Placement {
         add(
             model.layers[layer].*matrix.source,
             [&](Home home) {
-              return held_columns(matrix, plan, static_cast<int64_t>(layer), memories, home)
+              return held_columns(matrix, plans, static_cast<int64_t>(layer), memory_of, home)
                   .of_memory;
             },
             [&](PlacedWeights& w) { return &(w.layers[layer].*matrix.placed); });
@@ -138,12 +138,7 @@ class Placement {
 
   /// Whether embedding rows will be read from this job's source.
   bool source_is_embedding(const Job& job) const {
-    if (job.source != &model_.lm_head || !model_.spec.tied_embedding) return false;
-    const auto reads_source = [&](const PlacedWeights& w) {
-      return !w.tied_embedding(model_.spec);
-    };
-    if (options_.whole) return std::any_of(weights_.begin(), weights_.end(), reads_source);
-    return reads_source(weights_[memory(static_cast<size_t>(plan_.embedding))]);
+    return job.source == &model_.lm_head && model_.spec.tied_embedding && reads_table_;
   }
 
   void finish(const Job& job) {
@@ -155,10 +150,10 @@ class Placement {
   }
 
   const Model& model_;
-  const Plan& plan_;
   const std::vector<std::unique_ptr<Device>>& devices_;
   const std::vector<int>& memory_of_;
   const PlacementOptions& options_;
+  bool reads_table_ = true;
   std::vector<PlacedWeights> weights_;
   std::vector<std::unique_ptr<Job>> jobs_;
   std::mutex progress_mutex_;
@@ -173,7 +168,7 @@ const PlacedMatrix* piece_of(const MatrixPieces& pieces, Range columns, Home hom
   return nullptr;
 }
 
-std::vector<PlacedWeights> place_weights(const Model& model, const Plan& plan,
+std::vector<PlacedWeights> place_weights(const Model& model, std::span<const Plan> plans,
                                          const std::vector<std::unique_ptr<Device>>& devices,
                                          const std::vector<int>& memory_of,
                                          const PlacementOptions& options) {
@@ -181,7 +176,7 @@ std::vector<PlacedWeights> place_weights(const Model& model, const Plan& plan,
   model.storage->prepare(
       model.embedding.rows,
       model.embedding.columns * row_bytes(model.embedding.dtype, model.embedding.k));
-  return Placement(model, plan, devices, memory_of, options).run();
+  return Placement(model, plans, devices, memory_of, options).run();
 }
 
 }  // namespace tandem

@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -46,16 +47,14 @@ struct PlacedWeights {
 };
 
 struct PlacementOptions {
-  bool whole = false;         ///< every memory holds every column
-  bool stream_whole = false;  ///< units that can stream have every column in host memory, too
-  bool release = true;        ///< give pages of the source back once placed
+  bool release = true;  ///< give pages of the source back once placed
   std::function<void(int64_t placed_bytes, int64_t all_bytes)> progress;
 };
 
-/// Places what the phases of `plan` need into each memory. Units of one memory share a copy and the
-/// work of making it. `memory_of[u]` is the memory of unit u, see number_memories(). Result: one
-/// entry per memory.
-std::vector<PlacedWeights> place_weights(const Model& model, const Plan& plan,
+/// Places what the phases of any of `plans` need into each memory. Units of one memory share a copy
+/// and the work of making it. `memory_of[u]` is the memory of unit u, see number_memories().
+/// Result: one entry per memory.
+std::vector<PlacedWeights> place_weights(const Model& model, std::span<const Plan> plans,
                                          const std::vector<std::unique_ptr<Device>>& devices,
                                          const std::vector<int>& memory_of,
                                          const PlacementOptions& options);

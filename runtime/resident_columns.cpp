@@ -15,13 +15,14 @@ size_t index(int64_t i) { return static_cast<size_t>(i); }
 /// Collects what the units need of one matrix.
 class Collector {
  public:
-  explicit Collector(const Memories& memories) : memories_(memories), present_(memories.count()) {
-    result_.of_unit.resize(memories.of_unit.size());
+  explicit Collector(const std::vector<int>& memory_of)
+      : memory_of_(memory_of), present_(count_memories(memory_of)) {
+    result_.of_unit.resize(memory_of.size());
   }
 
   void need(int unit, Range columns) {
     std::vector<Range>& own = result_.of_unit[index(unit)];
-    const std::vector<Range> missing = present_[index(memories_.of_unit[index(unit)])].add(columns);
+    const std::vector<Range> missing = present_[index(memory_of_[index(unit)])].add(columns);
     own.insert(own.end(), missing.begin(), missing.end());
   }
 
@@ -31,7 +32,7 @@ class Collector {
   }
 
  private:
-  const Memories& memories_;
+  const std::vector<int>& memory_of_;
   std::vector<ColumnSet> present_;  ///< [memory]
   HeldColumns result_;
 };
@@ -39,27 +40,21 @@ class Collector {
 /// Of a matrix whose split in a phase is split_in(phase); column c of the split begins column
 /// c / per * times.
 struct Placed {
-  Range all;
   int64_t times = 1, per = 1;
   Home home = Home::kResident;
 };
 template <class SplitIn>
-HeldColumns collect(const Plan& plan, const Memories& memories, const Placed& matrix,
-                    const SplitIn& split_in) {
-  const auto& [all, times, per, home] = matrix;
-  Collector collector(memories);
-  for (int unit = 0; unit < static_cast<int>(memories.of_unit.size()); ++unit) {
-    const bool streams_all = memories.stream_whole >> unit & 1;
-    if (home == Home::kStreamed ? streams_all : memories.whole) {
-      collector.need(unit, all);
-      continue;
-    }
-    for (const Phase& phase : plan.phases)
-      for (const ColumnShare& share : split_in(phase))
-        if (share.unit == unit && share.home == home)
-          collector.need(unit,
-                         {share.columns.begin / per * times, share.columns.end / per * times});
-  }
+HeldColumns collect(std::span<const Plan> plans, const std::vector<int>& memory_of,
+                    const Placed& matrix, const SplitIn& split_in) {
+  const auto& [times, per, home] = matrix;
+  Collector collector(memory_of);
+  for (int unit = 0; unit < static_cast<int>(memory_of.size()); ++unit)
+    for (const Plan& plan : plans)
+      for (const Phase& phase : plan.phases)
+        for (const ColumnShare& share : split_in(phase))
+          if (share.unit == unit && share.home == home)
+            collector.need(unit,
+                           {share.columns.begin / per * times, share.columns.end / per * times});
   return std::move(collector).result();
 }
 
@@ -91,8 +86,8 @@ uint64_t cuda_units(const std::vector<Unit>& units) {
   return mask;
 }
 
-size_t Memories::count() const {
-  return of_unit.empty() ? 0 : index(1 + *std::max_element(of_unit.begin(), of_unit.end()));
+size_t count_memories(const std::vector<int>& memory_of) {
+  return memory_of.empty() ? 0 : index(1 + *std::max_element(memory_of.begin(), memory_of.end()));
 }
 
 std::vector<LayerMatrix> layer_matrices(const ModelSpec& spec) {
@@ -112,41 +107,54 @@ std::vector<LayerMatrix> layer_matrices(const ModelSpec& spec) {
           {&W::down, &P::down, &D::down, &L::down, hidden, inner, hidden}};
 }
 
-HeldColumns held_columns(const LayerMatrix& matrix, const Plan& plan, int64_t layer,
-                         const Memories& memories, Home home) {
-  return collect(plan, memories, {{0, matrix.columns}, matrix.times, matrix.per, home},
+HeldColumns held_columns(const LayerMatrix& matrix, std::span<const Plan> plans, int64_t layer,
+                         const std::vector<int>& memory_of, Home home) {
+  return collect(plans, memory_of, {matrix.times, matrix.per, home},
                  [&](const Phase& phase) -> const LinearSplit& {
                    return layer_plan(phase, layer).*matrix.op;
                  });
 }
 
-HeldColumns held_lm_head(const ModelSpec& spec, const Plan& plan, const Memories& memories,
+HeldColumns held_lm_head(std::span<const Plan> plans, const std::vector<int>& memory_of,
                          Home home) {
-  return collect(plan, memories, {.all = {0, spec.vocab_size}, .home = home},
+  return collect(plans, memory_of, {.home = home},
                  [](const Phase& phase) -> const LinearSplit& { return phase.lm_head; });
 }
 
-std::vector<int64_t> matrix_bytes(const ModelSpec& spec, const Plan& plan, const Memories& memories,
-                                  Home home) {
-  std::vector<int64_t> bytes(memories.of_unit.size());
-  add_bytes(held_lm_head(spec, plan, memories, home), spec.lm_head, spec.hidden_size,
-            spec.vocab_size, bytes);
+bool reads_table(const ModelSpec& spec, std::span<const Plan> plans,
+                 const std::vector<int>& memory_of, uint64_t cuda) {
+  if (!spec.tied_embedding) return true;
+  const HeldColumns head = held_lm_head(plans, memory_of);
+  const std::vector<Range> whole{{0, spec.vocab_size}};
+  return std::any_of(plans.begin(), plans.end(), [&](const Plan& plan) {
+    const size_t unit = index(plan.embedding);
+    // A head in a CUDA device's memory is none that the driver could read rows from.
+    return cuda >> unit & 1 || head.of_memory[index(memory_of[unit])] != whole;
+  });
+}
+
+std::vector<int64_t> matrix_bytes(const ModelSpec& spec, std::span<const Plan> plans,
+                                  const std::vector<int>& memory_of, Home home) {
+  std::vector<int64_t> bytes(memory_of.size());
+  add_bytes(held_lm_head(plans, memory_of, home), spec.lm_head, spec.hidden_size, spec.vocab_size,
+            bytes);
   const std::vector<LayerMatrix> matrices = layer_matrices(spec);
   for (int64_t layer = 0; layer < spec.num_layers; ++layer)
     for (const LayerMatrix& matrix : matrices)
-      add_bytes(held_columns(matrix, plan, layer, memories, home),
+      add_bytes(held_columns(matrix, plans, layer, memory_of, home),
                 spec.layers[index(layer)].*matrix.dtype, matrix.k, matrix.segment, bytes);
   return bytes;
 }
 
-std::vector<int64_t> held_weights(const ModelSpec& spec, const Plan& plan, const Memories& memories,
+std::vector<int64_t> held_weights(const ModelSpec& spec, std::span<const Plan> plans,
+                                  const std::vector<int>& memory_of,
                                   const std::vector<PlacedWeights>& placed) {
-  std::vector<int64_t> bytes = matrix_bytes(spec, plan, memories);
+  std::vector<int64_t> bytes = matrix_bytes(spec, plans, memory_of);
   for (size_t m = 0; m < placed.size(); ++m) {
     int64_t others = 0;
     int64_t* first = nullptr;
     for (size_t unit = 0; unit < bytes.size(); ++unit) {
-      if (index(memories.of_unit[unit]) != m) continue;
+      if (index(memory_of[unit]) != m) continue;
       if (first) others += bytes[unit];
       if (!first) first = &bytes[unit];
     }

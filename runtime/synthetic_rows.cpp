@@ -1,10 +1,14 @@
 #include "runtime/synthetic_rows.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstring>
+#include <span>
+#include <vector>
 
 #include "kernels/half.h"
+#include "kernels/kernel_set.h"
 
 namespace tandem {
 namespace {
@@ -70,6 +74,49 @@ void fill_q4_0(const ScaleTable& scales, int64_t k, Random random, std::byte* ou
   }
 }
 
+/// Of the values of random quants at d = 1.
+double rms_of_random_quants(DType dtype) {
+  const DTypeInfo& format = info(dtype);
+  const int64_t samples = (1 << 18) / format.block_size;
+  std::vector<std::byte> block(static_cast<size_t>(format.block_bytes));
+  std::vector<float> values(static_cast<size_t>(format.block_size));
+  Random random(1);
+  double sum = 0;
+  for (int64_t sample = 0; sample < samples; ++sample) {
+    for (std::byte& byte : block) byte = static_cast<std::byte>(random.next());
+    set_block_scale(dtype, 1, block.data());
+    dequantize_row(dtype, block.data(), format.block_size, values.data());
+    for (const float value : values) sum += double{value} * value;
+  }
+  return std::sqrt(sum / static_cast<double>(samples * format.block_size));
+}
+
+double known_rms(DType dtype) {
+  static const auto known = [] {
+    std::array<double, kDTypes.size()> rms{};
+    for (const DTypeInfo& d : std::span(kDTypes).subspan(kCommonDTypes.size()))
+      rms[static_cast<size_t>(d.dtype)] = rms_of_random_quants(d.dtype);
+    return rms;
+  }();
+  return known[static_cast<size_t>(dtype)];
+}
+
+/// Every byte random but the scales, which are a format's own; their signs are random, too, since
+/// quants of 0 to 2^n - 1 around an offset do not have mean 0.
+void fill_quants(DType dtype, const ScaleTable& scales, int64_t k, Random random, std::byte* out) {
+  const DTypeInfo& format = info(dtype);
+  for (int64_t block = 0; block < k / format.block_size; ++block, out += format.block_bytes) {
+    for (int64_t at = 0; at < format.block_bytes; at += 8) {
+      const uint64_t bytes = random.next();
+      std::memcpy(out + at, &bytes,
+                  static_cast<size_t>(std::min<int64_t>(8, format.block_bytes - at)));
+    }
+    const uint64_t choice = random.next();
+    const float scale = f16_to_f32(scales[choice & 15]);
+    set_block_scale(dtype, choice & 16 ? -scale : scale, out);
+  }
+}
+
 template <typename T>
 using ValueTable = std::array<T, 256>;
 
@@ -123,6 +170,11 @@ void fill_rows(DType dtype, int64_t k, uint64_t seed, Range rows, std::byte* out
     case DType::kQ4_0: {
       const ScaleTable scales = make_scales(k, kNibbleRms);
       return each_row([&](Random random, std::byte* row) { fill_q4_0(scales, k, random, row); });
+    }
+    default: {
+      const ScaleTable scales = make_scales(k, known_rms(dtype));
+      return each_row(
+          [&](Random random, std::byte* row) { fill_quants(dtype, scales, k, random, row); });
     }
   }
 }

@@ -35,19 +35,6 @@ CurveValue read(const Figure& bytes_per_s, double bytes) {
   return {.y = bytes / bytes_per_s.median, .spread = bytes_per_s.spread, .extrapolated = false};
 }
 
-/// A small stage whose demand on memory does not count: its curve, or a read of its bytes.
-TaskCost by_curve(const UnitProfile& profile, const Curve& curve, double x, double times,
-                  double bytes) {
-  CurveValue value = curve.empty() ? read(profile.dram_read_per_s, bytes) : curve.at(x);
-  if (curve.empty())
-    value.extrapolated = true;
-  else
-    value.y *= times;
-  CostSum sum;
-  sum.add(value);
-  return sum.without_demand();
-}
-
 /// Bytes of the task's matrices of one dtype; 0 where an earlier matrix has it too.
 double bytes_of_new_dtype(const Task& task, int matrix) {
   const DType dtype = task.matrices[static_cast<size_t>(matrix)].dtype;
@@ -68,18 +55,18 @@ TaskCost CostModel::cost(const Task& task) const {
   const UnitProfile& profile = *unit.profile;
   switch (task.stage) {
     case Stage::kEmbed:
-      return by_curve(profile, profile.embed, static_cast<double>(task.tokens * hidden_size_), 1,
-                      task.bytes);
+      return small_stage(unit, profile.embed, static_cast<double>(task.tokens * hidden_size_), 1,
+                         task.bytes);
     case Stage::kAttention:
       return attention(unit, task);
     case Stage::kMerge:
-      return by_curve(profile, profile.merge, task.bytes / sizeof(float), 1, task.bytes);
+      return small_stage(unit, profile.merge, task.bytes / sizeof(float), 1, task.bytes);
     case Stage::kSample:
-      return by_curve(profile, profile.argmax, static_cast<double>(task.range.size()),
-                      static_cast<double>(task.tokens), task.bytes);
+      return small_stage(unit, profile.argmax, static_cast<double>(task.range.size()),
+                         static_cast<double>(task.tokens), task.bytes);
     case Stage::kCommit: {
       const auto layers = static_cast<double>(task.range.size());
-      return by_curve(profile, profile.commit, task.bytes / layers, layers, task.bytes);
+      return small_stage(unit, profile.commit, task.bytes / layers, layers, task.bytes);
     }
     case Stage::kCopy:
       return copy(task);
@@ -113,6 +100,27 @@ TaskCost CostModel::linear(const UnitCost& unit, const Task& task) const {
   return unit.resident ? sum.without_demand() : sum.with_demand(drawn_bytes);
 }
 
+/// Its demand on memory does not count. Without a curve it is a read of its bytes.
+TaskCost CostModel::small_stage(const UnitCost& unit, const Curve& curve, double x, double times,
+                                double bytes) {
+  CostSum sum;
+  if (curve.empty()) {
+    sum.add(roofline(unit, bytes));
+  } else {
+    CurveValue value = curve.at(x);
+    value.y *= times;
+    sum.add(value);
+    sum.add(cold_start(unit));
+  }
+  return sum.without_demand();
+}
+
+/// Where nothing is streamed from memory, nothing goes cold.
+CurveValue CostModel::cold_start(const UnitCost& unit) {
+  const Figure& start = unit.profile->cold_start_s;
+  return {.y = unit.resident ? 0 : start.median, .spread = start.spread, .extrapolated = false};
+}
+
 TaskCost CostModel::attention(const UnitCost& unit, const Task& task) const {
   CostSum sum;
   if (unit.attention.empty()) {
@@ -122,6 +130,7 @@ TaskCost CostModel::attention(const UnitCost& unit, const Task& task) const {
                                          static_cast<double>(task.kv_heads) * task.positions);
     value.y *= unit.attention_scale;
     sum.add(value);
+    sum.add(cold_start(unit));
   }
   if (unit.resident) return sum.without_demand();
   // What was read faster than memory delivers came in part from cache.

@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <vector>
 
 #include "profiles/machine_profile.h"
@@ -104,13 +105,17 @@ class CostModel {
   void find_host(const MachineProfile& machine);
   void check_streams(const MachineProfile& machine, const Plan& plan) const;
   void find_contention(const MachineProfile& machine, const Plan& plan);
-  void find_linear(UnitCost& unit);
+  void find_linear(UnitCost& unit, std::set<DType> dtypes);
   void find_draws(const MachineProfile& machine);
   void find_attention(UnitCost& unit, DType kv_dtype);
-  void find_unmeasured(const ModelSpec& model);
+  void find_unmeasured(const std::set<DType>& used);
 
   TaskCost linear(const UnitCost& unit, const Task& task) const;
   TaskCost attention(const UnitCost& unit, const Task& task) const;
+  /// `times` calls on a curve's `x`.
+  static TaskCost small_stage(const UnitCost& unit, const Curve& curve, double x, double times,
+                              double bytes);
+  static CurveValue cold_start(const UnitCost& unit);
   TaskCost copy(const Task& task) const;
   int num_units() const { return static_cast<int>(units_.size()); }
   size_t pair(int from, int to) const {

@@ -47,12 +47,13 @@ CostModel::CostModel(const ModelSpec& model, const MachineProfile& machine, cons
   find_host(machine);
   check_streams(machine, plan);
   find_contention(machine, plan);
+  const std::set<DType> used = used_dtypes(model);
   for (UnitCost& unit : units_) {
-    find_linear(unit);
+    find_linear(unit, used);
     find_attention(unit, plan.kv_dtype);
   }
   find_draws(machine);
-  find_unmeasured(model);
+  find_unmeasured(used);
 }
 
 void CostModel::find_units(const MachineProfile& machine, const Plan& plan) {
@@ -180,17 +181,19 @@ void CostModel::find_contention(const MachineProfile& machine, const Plan& plan)
   }
 }
 
-void CostModel::find_linear(UnitCost& unit) {
-  for (const DTypeInfo& wanted : kDTypes) {
+/// For the dtypes that the model uses and those that were measured.
+void CostModel::find_linear(UnitCost& unit, std::set<DType> dtypes) {
+  for (const LinearCurve& curve : unit.profile->linear) dtypes.insert(curve.dtype);
+  for (const DType wanted : dtypes) {
     const auto distance = [&](DType dtype) {
       // The dtype itself comes before others of its size.
-      return std::tuple(dtype != wanted.dtype,
-                        log_distance(bytes_per_element(dtype), bytes_per_element(wanted.dtype)));
+      return std::tuple(dtype != wanted,
+                        log_distance(bytes_per_element(dtype), bytes_per_element(wanted)));
     };
     const auto nearer = [&](const auto& a, const auto& b) {
       return distance(a.dtype) < distance(b.dtype);
     };
-    DTypeCost& cost = unit.dtypes[static_cast<size_t>(wanted.dtype)];
+    DTypeCost& cost = unit.dtypes[static_cast<size_t>(wanted)];
     const std::vector<LinearCurve>& curves = unit.profile->linear;
     const auto nearest = std::min_element(curves.begin(), curves.end(), nearer);
     for (const LinearCurve& curve : curves) {
@@ -198,7 +201,7 @@ void CostModel::find_linear(UnitCost& unit) {
       const bool cache = (unit.resident && !curve.from_cache.empty()) || curve.from_dram.empty();
       cost.linear.add(static_cast<double>(curve.tokens),
                       cache ? curve.from_cache : curve.from_dram);
-      cost.measured = curve.dtype == wanted.dtype;
+      cost.measured = curve.dtype == wanted;
     }
     const std::vector<PrepareCurve>& prepares = unit.profile->prepare;
     const auto prepare = std::min_element(prepares.begin(), prepares.end(), nearer);
@@ -206,12 +209,21 @@ void CostModel::find_linear(UnitCost& unit) {
   }
 }
 
-/// From the largest set that a unit is in: where most units read, memory binds most.
+/// From the largest set of units of its memory that a unit is in: where most units read, memory
+/// binds most.
 void CostModel::find_draws(const MachineProfile& machine) {
+  const auto memory_of = [&](const std::string& name) {
+    const auto at = std::find_if(machine.units.begin(), machine.units.end(),
+                                 [&](const UnitProfile& p) { return p.unit.name == name; });
+    return at == machine.units.end() ? std::string() : at->unit.memory;
+  };
   for (UnitCost& unit : units_) {
     const Contention* largest = nullptr;
     for (const Contention& set : machine.contention)
-      if (std::none_of(set.units.begin(), set.units.end(), is_link_name) &&
+      if (std::all_of(set.units.begin(), set.units.end(),
+                      [&](const std::string& name) {
+                        return !is_link_name(name) && memory_of(name) == unit.profile->unit.memory;
+                      }) &&
           std::find(set.units.begin(), set.units.end(), unit.profile->unit.name) !=
               set.units.end() &&
           (largest == nullptr || set.units.size() > largest->units.size()))
@@ -241,10 +253,7 @@ void CostModel::find_attention(UnitCost& unit, DType kv_dtype) {
                          static_cast<double>(row_bytes(nearest->kv_dtype, nearest->head_dim));
 }
 
-void CostModel::find_unmeasured(const ModelSpec& model) {
-  std::set<DType> used{model.lm_head};
-  for (const LayerDTypes& layer : model.layers)
-    used.insert({layer.q, layer.k, layer.v, layer.out, layer.gate, layer.up, layer.down});
+void CostModel::find_unmeasured(const std::set<DType>& used) {
   for (const DType dtype : used) {
     const auto measures = [&](const UnitCost& unit) {
       return unit.dtypes[static_cast<size_t>(dtype)].measured;

@@ -50,6 +50,16 @@ DType main_dtype(const ModelSpec& model) {
   return static_cast<DType>(std::ranges::max_element(bytes) - bytes.begin());
 }
 
+std::string dtype_name(const ModelSpec& model) {
+  return model.mix.empty() ? std::string(name(main_dtype(model))) : model.mix;
+}
+
+std::set<DType> used_dtypes(const ModelSpec& model) {
+  std::set<DType> used{model.lm_head};
+  for_each_layer_matrix(model, [&used](DType dtype, int64_t, int64_t) { used.insert(dtype); });
+  return used;
+}
+
 int64_t weight_bytes_per_token(const ModelSpec& model) {
   int64_t total = matrix_bytes(model.lm_head, model.vocab_size, model.hidden_size);
   for_each_layer_matrix(model, [&total](DType dtype, int64_t columns, int64_t k) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -38,6 +39,7 @@ struct ModelSpec {
   DType embedding = DType::kF32;
   DType lm_head = DType::kF32;
   std::vector<LayerDTypes> layers;  ///< [num_layers]
+  std::string mix;          ///< what the choice of dtypes is called; "" = one for all, or unknown
   std::string fingerprint;  ///< hash of shape, dtypes and, where there is a file, its tensor table
 
   int64_t group() const { return num_heads / num_kv_heads; }
@@ -48,6 +50,10 @@ struct ModelSpec {
 
 /// The dtype most weight bytes have: what a plan calls the model's dtype.
 DType main_dtype(const ModelSpec& model);
+/// The mix, or main_dtype()'s name: how a plan names the weights of a shape.
+std::string dtype_name(const ModelSpec& model);
+/// Of all matrices that steps multiply with.
+std::set<DType> used_dtypes(const ModelSpec& model);
 /// Bytes of all weights that one decoded token reads: every matrix once, the embedding only where
 /// it is tied.
 int64_t weight_bytes_per_token(const ModelSpec& model);

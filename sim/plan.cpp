@@ -57,7 +57,7 @@ Plan single_unit_plan(const ModelSpec& model, const std::vector<std::string>& un
                           .attention = {{unit, {0, model.num_kv_heads}, {0, kOpenEnd}, true}}});
   Plan plan;
   plan.model_name = model.name;
-  plan.model_dtype = name(main_dtype(model));
+  plan.model_dtype = dtype_name(model);
   plan.model_fingerprint = model.fingerprint;
   plan.units = units;
   plan.phases.push_back(std::move(phase));

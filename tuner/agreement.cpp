@@ -76,8 +76,7 @@ double rounding_tolerance(const ModelSpec& model, DType kv_dtype) {
     for (const DType dtype :
          {layer.q, layer.k, layer.v, layer.out, layer.gate, layer.up, layer.down}) {
       if (dtype == DType::kBF16) per_layer = std::max(per_layer, kRoundingBF16);
-      if (dtype == DType::kQ8_0 || dtype == DType::kQ4_0)
-        per_layer = std::max(per_layer, kRoundingQ8);
+      if (info(dtype).block_size > 1) per_layer = std::max(per_layer, kRoundingQ8);
     }
   return std::sqrt(2.0 * static_cast<double>(model.num_layers)) * per_layer;
 }
@@ -94,9 +93,8 @@ double relative_l2(std::span<const float> a, std::span<const float> b) {
 }
 
 Agreement check_agreement(Executor& executor, const ModelSpec& model, const Plan& plan,
-                          const std::vector<Unit>& units, const AgreementInput& input) {
-  Plan alone = single_unit_plan(model, plan.units, 0);
-  alone.kv_dtype = plan.kv_dtype;
+                          const Plan& alone, const std::vector<Unit>& units,
+                          const AgreementInput& input) {
   executor.set_plan(alone);
   const std::vector<float> reference = logits_of(executor, model, input);
   executor.set_plan(plan);

@@ -39,9 +39,10 @@ struct AgreementInput {
   int64_t steps = 4;
 };
 
-/// Runs a prefill and some decode steps with the plan, and with everything on the first unit. The
-/// executor holds plans of these units, and caches for context + steps positions.
+/// Runs a prefill and some decode steps with the plan, and with `alone`, everything on one unit.
+/// The executor holds both, of these units, and caches for context + steps positions.
 Agreement check_agreement(Executor& executor, const ModelSpec& model, const Plan& plan,
-                          const std::vector<Unit>& units, const AgreementInput& input);
+                          const Plan& alone, const std::vector<Unit>& units,
+                          const AgreementInput& input);
 
 }  // namespace tandem

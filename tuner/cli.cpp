@@ -1,6 +1,7 @@
 #include "tuner/cli.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
@@ -9,6 +10,7 @@
 
 #include "kernels/error.h"
 #include "profiles/profile_yaml.h"
+#include "tuner/dtype_mix.h"
 #include "tuner/interrupt.h"
 #include "tuner/plan_yaml.h"
 
@@ -21,14 +23,23 @@ std::string dtype_names() {
   return names;
 }
 
+/// A dtype, or a mix of them.
+void set_weights(ModelSource& source, const std::string& option, const std::string& text) {
+  if (is_mix(text))
+    source.mix = text;
+  else
+    source.dtype = parse_dtype_option(option, text);
+}
+
 }  // namespace
 
 CLI::Option* add_model_options(CLI::App& app, ModelArgs& args) {
   std::string shapes;
   for (const std::string& shape : shape_names()) shapes += (shapes.empty() ? "" : ", ") + shape;
   app.add_option("--dtype", args.dtype,
-                 "element type of a shape's weights: " + dtype_names() +
-                     " (default: a file's own, q4_0 for a shape)");
+                 fmt::format("element type of a shape's weights: {}, or a mix as downloaded: {} "
+                             "(default: a file's own, q4_0 for a shape)",
+                             dtype_names(), fmt::join(mix_names(), ", ")));
   app.add_option("--seed", args.seed, "seed of a shape's pseudo-random weights")
       ->capture_default_str();
   return app.add_option("--model", args.model,
@@ -37,7 +48,7 @@ CLI::Option* add_model_options(CLI::App& app, ModelArgs& args) {
 
 ModelSource model_source(const ModelArgs& args) {
   ModelSource source{.model = args.model, .dtype = {}, .seed = args.seed};
-  if (!args.dtype.empty()) source.dtype = parse_dtype_option("--dtype", args.dtype);
+  if (!args.dtype.empty()) set_weights(source, "--dtype", args.dtype);
   return source;
 }
 
@@ -48,6 +59,13 @@ CLI::Option* add_machine_options(CLI::App& app, MachineArgs& args) {
       ->allow_extra_args(false);
   return app.add_option("--machine", args.machine, "profile that `tandem profile` wrote")
       ->capture_default_str();
+}
+
+void add_budget_option(CLI::App& app, std::vector<std::string>& budgets) {
+  app.add_option("--budget", budgets,
+                 "memory a unit may use, e.g. cpu0=2GiB,gpu0=6GiB (default: the machine's, or the "
+                 "GPU's); repeatable")
+      ->allow_extra_args(false);
 }
 
 MachineProfile open_machine(const MachineArgs& args) {
@@ -83,7 +101,7 @@ ModelSource source_of_plan(const std::string& plan_path, const ModelArgs& args) 
   const Plan plan = read_plan_header(plan_path);
   if (!args.model.empty() && plan_source(args.model) != plan.model_source) return source;
   source.model = plan.model_source;
-  if (!source.dtype) source.dtype = parse_dtype_option(plan_path, plan.model_dtype);
+  if (args.dtype.empty()) set_weights(source, plan_path, plan.model_dtype);
   return source;
 }
 

@@ -39,6 +39,9 @@ CLI::Option* add_machine_options(CLI::App& app, MachineArgs& args);
 /// Error naming the file, and `tandem profile` where there is none.
 MachineProfile open_machine(const MachineArgs& args);
 
+/// --budget of a search, see parse_budgets().
+void add_budget_option(CLI::App& app, std::vector<std::string>& budgets);
+
 /// --json, --quiet.
 struct OutputArgs {
   bool json = false;

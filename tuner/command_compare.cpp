@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <span>
 
 #include "kernels/error.h"
 #include "kernels/file.h"
@@ -29,6 +30,11 @@ struct CompareArgs {
   OutputArgs out;
 };
 
+struct Comparison {
+  std::vector<ComparePoint> points;
+  bool in_turns = false;  ///< the plans had to be placed one after another
+};
+
 void check_args(const CompareArgs& args) {
   const int sources = !args.plans.empty() + !args.sweep.empty() + (args.random_plans > 0);
   if (sources != 1)
@@ -49,8 +55,17 @@ Session open_wide_session(const CompareArgs& args) {
     names.push_back(profile.unit.name);
     session.units.push_back(profile.unit);
   }
+  check_unit_dtypes(session.model->spec, session.units, session.model->spec.name);
   session.plan = with_units(session.plan, names, args.session.plan);
   return session;
+}
+
+/// Bit u: unit u of the profile has a link to stream weights over.
+uint64_t streaming_units(const MachineProfile& machine) {
+  uint64_t mask = 0;
+  for (size_t unit = 0; unit < machine.units.size(); ++unit)
+    if (machine.units[unit].stream_per_s.median > 0) mask |= uint64_t{1} << unit;
+  return mask;
 }
 
 std::vector<int64_t> contexts_of(const CompareArgs& args, const Session& session) {
@@ -66,7 +81,7 @@ std::vector<NamedPlan> make_plans(const CompareArgs& args, const Session& sessio
     const auto contexts = contexts_of(args, session);
     const int64_t deepest = *std::max_element(contexts.begin(), contexts.end());
     return random_plans(model, session.plan.units, args.random_plans, args.session.model.seed,
-                        std::max(deepest, 2 * kAttentionChunk));
+                        std::max(deepest, 2 * kAttentionChunk), streaming_units(session.machine));
   }
   std::vector<NamedPlan> plans;
   for (const std::string& path : args.plans)
@@ -90,13 +105,10 @@ std::vector<TrialShape> make_shapes(const CompareArgs& args, const Session& sess
   return shapes;
 }
 
-std::unique_ptr<Executor> open_for(const Session& session, const std::vector<NamedPlan>& plans,
-                                   const std::vector<TrialShape>& shapes, const CompareArgs& args) {
+ExecutorOptions executor_options(const Session& session, const std::vector<TrialShape>& shapes,
+                                 const CompareArgs& args) {
   ExecutorOptions options;
-  options.resident_all = true;
-  options.stream_all = std::any_of(plans.begin(), plans.end(), [](const NamedPlan& plan) {
-    return streaming_units(plan.plan) != 0;
-  });
+  options.spans = false;
   options.max_context = 1;
   options.max_tokens = 1;
   for (const TrialShape& shape : shapes) {
@@ -107,28 +119,67 @@ std::unique_ptr<Executor> open_for(const Session& session, const std::vector<Nam
     if (shape.kind == TrialKind::kDecode)
       options.max_logits_rows = std::max(options.max_logits_rows, shape.tokens);
   }
-  return open_executor(session, options);
+  return options;
 }
 
-std::vector<ComparePoint> compare(const CompareArgs& args, const Session& session) {
+/// Runs all trials of `plans`, in turn, on one executor; the first is the session's then.
+std::vector<ComparePoint> run_points(Session& session, std::span<const NamedPlan> plans,
+                                     const std::vector<TrialShape>& shapes, ExecutorOptions opened,
+                                     const TrialOptions& options) {
   const ModelSpec& model = session.model->spec;
-  auto plans = make_plans(args, session);
-  for (NamedPlan& plan : plans) plan.plan.kv_dtype = session.plan.kv_dtype;
-  const auto shapes = make_shapes(args, session);
-  const auto trials = make_trials(plans, shapes);
-  const auto executor = open_for(session, plans, shapes, args);
+  session.plan = plans.front().plan;
+  for (const NamedPlan& plan : plans.subspan(1)) opened.other_plans.push_back(plan.plan);
+  const auto executor = open_executor(session, opened);
   StateGate gate(session.machine);
-  Progress progress(args.out.progress());
-  TrialOptions options = args.trials;
-  options.progress = [&](double done, const std::string& what) { progress.update(done, what); };
+  const auto trials = make_trials(plans, shapes);
   const auto runs = run_trials(*executor, model, trials, gate, options);
   std::vector<ComparePoint> points;
   for (size_t i = 0; i < trials.size(); ++i) {
     points.push_back(
         {trials[i], predict(model, session.machine, trials[i], options.max_tokens), runs[i]});
-    points.back().trial.plan = nullptr;  // the plans end here
+    points.back().trial.plan = nullptr;  // the plans end before their points
   }
   return points;
+}
+
+/// The same, one plan after another.
+std::vector<ComparePoint> run_in_turns(Session& session, const std::vector<NamedPlan>& plans,
+                                       const std::vector<TrialShape>& shapes,
+                                       const ExecutorOptions& opened, TrialOptions options) {
+  const auto progress = options.progress;
+  const auto count = static_cast<double>(plans.size());
+  options.max_seconds /= count;
+  std::vector<ComparePoint> points;
+  for (size_t i = 0; i < plans.size(); ++i) {
+    options.progress = [&](double done, const std::string& what) {
+      progress((static_cast<double>(i) + done) / count, what);
+    };
+    for (ComparePoint& point : run_points(session, {&plans[i], 1}, shapes, opened, options))
+      points.push_back(std::move(point));
+  }
+  const auto shape_of = [&](const ComparePoint& point) {
+    return std::find(shapes.begin(), shapes.end(),
+                     TrialShape{point.trial.kind, point.trial.tokens, point.trial.context});
+  };
+  std::stable_sort(points.begin(), points.end(),
+                   [&](const auto& a, const auto& b) { return shape_of(a) < shape_of(b); });
+  return points;
+}
+
+Comparison compare(const CompareArgs& args, Session& session) {
+  auto plans = make_plans(args, session);
+  for (NamedPlan& plan : plans) plan.plan.kv_dtype = session.plan.kv_dtype;
+  const auto shapes = make_shapes(args, session);
+  const ExecutorOptions opened = executor_options(session, shapes, args);
+  Progress progress(args.out.progress());
+  TrialOptions options = args.trials;
+  options.progress = [&](double done, const std::string& what) { progress.update(done, what); };
+  session.plan = plans.front().plan;
+  ExecutorOptions together = opened;
+  for (const NamedPlan& plan : plans) together.other_plans.push_back(plan.plan);
+  if (plans.size() > 1 && !has_memory(session, together))
+    return {run_in_turns(session, plans, shapes, opened, options), true};
+  return {run_points(session, plans, shapes, opened, options), false};
 }
 
 void run_command(const CompareArgs& args) {
@@ -136,20 +187,24 @@ void run_command(const CompareArgs& args) {
   const SessionArgs& inputs = args.session;
   if (!args.output.empty())
     prepare_output(args.output, {inputs.model.model, inputs.machine.machine, inputs.plan});
-  const Session session = open_wide_session(args);
-  const auto points = compare(args, session);
+  Session session = open_wide_session(args);
+  const auto [points, in_turns] = compare(args, session);
   const CompareSummary summary = summarize(points);
   Json json = {{"version", 1},
                {"model", session.model->spec.name},
-               {"dtype", name(main_dtype(session.model->spec))},
+               {"dtype", dtype_name(session.model->spec)},
                {"machine", session.machine.machine.name},
-               {"machine_fingerprint", session.machine.fingerprint}};
+               {"machine_fingerprint", session.machine.fingerprint},
+               {"in_turns", in_turns}};
   json.update(compare_json(points, summary));
   if (!args.output.empty()) write_file_atomically(args.output, compare_yaml(json));
   if (args.out.json)
     print_json(json);
   else
-    fmt::print("{}", compare_text(points, summary));
+    fmt::print("{}{}", compare_text(points, summary),
+               in_turns
+                   ? "plans ran one after another: there is no memory for all of them at once\n"
+                   : "");
 }
 
 void add_measuring_options(CLI::App& app, CompareArgs& args) {
@@ -195,6 +250,7 @@ void add_compare_command(CLI::App& app, int&) {
   command.add_option("--random-plans", args->random_plans, "compare so many random plans (--seed)")
       ->check(CLI::Range(0, 10000));
   add_session_options(command, args->session);
+  add_budget_option(command, args->session.budgets);
   command.get_option("--seed")->description("of random plans and a shape's pseudo-random weights");
   add_measuring_options(command, *args);
   command.add_option("-o,--output", args->output, "file for the figures (YAML)");

@@ -112,7 +112,7 @@ std::string cuda_text(const std::vector<CudaDeviceInfo>& devices) {
         "{}{} ({}, compute {}, {}, {})", text.empty() ? "" : ", ", device.name,
         format_bytes(static_cast<double>(device.memory_bytes)), device.capability,
         device.unified ? "shares the host's memory" : "exchanges through pinned host memory",
-        device.stream_memory_ops ? "waits in the stream" : "the host waits for it");
+        device.stream_memory_ops ? "the stream waits for flags" : "a kernel waits for flags");
   return text.empty() ? "none: " + why_no_cuda_device(0) : text;
 }
 

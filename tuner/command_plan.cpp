@@ -11,6 +11,7 @@
 #include "tuner/cli.h"
 #include "tuner/commands.h"
 #include "tuner/memory_limits.h"
+#include "tuner/plan_units.h"
 #include "tuner/plan_yaml.h"
 #include "tuner/search.h"
 
@@ -28,30 +29,6 @@ struct Args {
   std::string output = "plan.yaml";
   OutputArgs out;
 };
-
-void check_unit(const MachineProfile& machine, const std::string& unit, const std::string& where) {
-  std::vector<std::string> known;
-  for (const UnitProfile& profile : machine.units) known.push_back(profile.unit.name);
-  if (std::find(known.begin(), known.end(), unit) == known.end())
-    throw Error(fmt::format("{}: machine {} has no unit '{}', expected one of {}", where,
-                            machine.machine.name, unit, fmt::join(known, ", ")));
-}
-
-/// `cpu0=2GiB`, several of them separated by commas or given one by one.
-std::map<std::string, int64_t> parse_budgets(const std::vector<std::string>& texts,
-                                             const MachineProfile& machine) {
-  std::map<std::string, int64_t> budgets;
-  for (const std::string& text : texts)
-    for (const std::string& piece : split_list(text)) {
-      const size_t equals = piece.find('=');
-      if (equals == std::string::npos)
-        throw Error(fmt::format("--budget: '{}', expected unit=bytes, e.g. cpu0=2GiB", piece));
-      const std::string unit = piece.substr(0, equals);
-      check_unit(machine, unit, "--budget");
-      budgets[unit] = parse_bytes(piece.substr(equals + 1), "--budget " + unit);
-    }
-  return budgets;
-}
 
 /// Error where the model was not made for so many positions.
 Workload workload(const Args& args, const ModelSpec& model) {
@@ -184,6 +161,16 @@ void print_report(const Report& report) {
   fmt::print("\nWrote {}\n", report.path);
 }
 
+/// Those named, or all.
+std::vector<Unit> units_among(const MachineProfile& machine,
+                              const std::vector<std::string>& names) {
+  std::vector<Unit> units;
+  for (const UnitProfile& profile : machine.units)
+    if (names.empty() || std::find(names.begin(), names.end(), profile.unit.name) != names.end())
+      units.push_back(profile.unit);
+  return units;
+}
+
 /// What is written is the placement by whole layers.
 void take_layers(SearchResult& result) {
   if (!result.layers)
@@ -199,6 +186,7 @@ void plan(const Args& args) {
   const MachineProfile machine = open_machine(args.machine);
   SearchOptions options = search_options(args, machine);
   const ModelSpec model = open_spec(model_source(args.model));
+  check_unit_dtypes(model, units_among(machine, options.units), model.name);
   options.workload = workload(args, model);
   prepare_output(args.output, {args.model.model, args.machine.machine});
   Report report{.result = search(model, machine, options),
@@ -243,11 +231,7 @@ void add_plan_command(CLI::App& app, int& /*exit_code*/) {
   add_model_options(*command, args->model)->required();
   add_machine_options(*command, args->machine);
   add_workload_options(*command, *args);
-  command
-      ->add_option("--budget", args->budgets,
-                   "memory a unit may use, e.g. cpu0=2GiB,gpu0=6GiB (default: the machine's, or "
-                   "the GPU's); repeatable")
-      ->allow_extra_args(false);
+  add_budget_option(*command, args->budgets);
   command->add_option("--units", args->units, "units to use, e.g. cpu0,cpu1 (default: all)");
   command->add_flag("--layer-granular", args->layer_granular,
                     "write the placement by whole layers that the budgets allow, to compare with");

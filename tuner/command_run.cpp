@@ -213,6 +213,7 @@ void add_run_command(CLI::App& app, int&) {
   CLI::App& command = *app.add_subcommand(
       "run", "execute a plan: text, tokens/s, predicted beside measured time of every stage");
   add_session_options(command, args->session);
+  add_budget_option(command, args->session.budgets);
   command.get_option("--seed")->description(
       "of sampled tokens, random input and a shape's pseudo-random weights");
   command.add_option("--plan", args->session.plan,

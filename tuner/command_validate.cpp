@@ -38,6 +38,7 @@ struct RateCheck {
 };
 
 struct Validation {
+  std::string reference;  ///< unit that the logits were compared with
   Agreement logits;
   std::vector<RateCheck> rates;  ///< decode, prefill
   std::string state;
@@ -81,27 +82,42 @@ AgreementInput agreement_input(const ModelSpec& model, const Workload& work) {
   return input;
 }
 
-std::unique_ptr<Executor> open_for(const Session& session, const TrialOptions& trials) {
+/// Everything on one unit, the first that has the memory for it beside the plan.
+Plan reference_for(const Session& session, ExecutorOptions options) {
+  Plan alone;
+  for (int unit = 0; unit < static_cast<int>(session.units.size()); ++unit) {
+    alone = single_unit_plan(session.model->spec, session.plan.units, unit);
+    alone.kv_dtype = session.plan.kv_dtype;
+    options.other_plans = {alone};
+    if (has_memory(session, options)) break;
+  }
+  return alone;
+}
+
+ExecutorOptions options_of(const Session& session, const TrialOptions& trials) {
   const Workload& work = session.plan.workload;
   const ModelSpec& model = session.model->spec;
   const AgreementInput input = agreement_input(model, work);
   check_context(model, work.context, work.tokens);
   check_context(model, 0, work.prompt);
   ExecutorOptions options;
-  options.resident_all = true;
-  options.stream_all = streaming_units(session.plan) != 0;
+  options.spans = false;
   options.max_context =
       std::max({work.prompt, work.context + work.tokens, input.context + input.steps});
   options.max_tokens = std::max(work.tokens, std::min(work.prompt, trials.max_tokens));
   options.max_logits_rows = work.tokens;
-  return open_executor(session, options);
+  options.other_plans = {reference_for(session, options)};
+  return options;
 }
 
 Validation validate(const ValidateArgs& args, const Session& session) {
   const ModelSpec& model = session.model->spec;
-  const auto executor = open_for(session, args.trials);
+  const ExecutorOptions opened = options_of(session, args.trials);
+  const Plan& reference = opened.other_plans.front();
+  const auto executor = open_executor(session, opened);
   Validation validation;
-  validation.logits = check_agreement(*executor, model, session.plan, session.units,
+  validation.reference = reference.units[static_cast<size_t>(reference.embedding)];
+  validation.logits = check_agreement(*executor, model, session.plan, reference, session.units,
                                       agreement_input(model, session.plan.workload));
   if (args.tolerance) {
     validation.logits.must_be_identical = false;
@@ -149,7 +165,8 @@ Json validation_json(const Validation& validation) {
   const Agreement& logits = validation.logits;
   Json json = {{"holds", validation.holds()},
                {"logits",
-                {{"rows", logits.rows},
+                {{"reference", validation.reference},
+                 {"rows", logits.rows},
                  {"identical", logits.identical},
                  {"must_be_identical", logits.must_be_identical},
                  {"relative_error", logits.relative_error},
@@ -189,7 +206,7 @@ void run_command(const ValidateArgs& args, int& exit_code) {
   if (!args.session.force) write_measurement(validation, session.model->spec, path);
   if (!validation.holds()) exit_code = kOutside;
   if (args.out.json) return print_json(validation_json(validation));
-  fmt::print("{}", logits_text(validation.logits, session.plan.units.front()));
+  fmt::print("{}", logits_text(validation.logits, validation.reference));
   for (const RateCheck& check : validation.rates) fmt::print("{}", rate_text(check));
   fmt::print("{}: {}\n", path,
              args.session.force ? "not written (--force)" : "measured figures written");

@@ -1,6 +1,12 @@
 #include "tuner/memory_limits.h"
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
 #include <algorithm>
+
+#include "kernels/error.h"
+#include "tuner/format.h"
 
 namespace tandem {
 namespace {
@@ -30,6 +36,29 @@ std::vector<MemoryTotal> memory_totals(const Machine& machine, const std::vector
     add(total->use, uses[i]);
   }
   return totals;
+}
+
+void check_unit(const MachineProfile& machine, const std::string& unit, const std::string& where) {
+  std::vector<std::string> known;
+  for (const UnitProfile& profile : machine.units) known.push_back(profile.unit.name);
+  if (std::find(known.begin(), known.end(), unit) == known.end())
+    throw Error(fmt::format("{}: machine {} has no unit '{}', expected one of {}", where,
+                            machine.machine.name, unit, fmt::join(known, ", ")));
+}
+
+std::map<std::string, int64_t> parse_budgets(const std::vector<std::string>& texts,
+                                             const MachineProfile& machine) {
+  std::map<std::string, int64_t> budgets;
+  for (const std::string& text : texts)
+    for (const std::string& piece : split_list(text)) {
+      const size_t equals = piece.find('=');
+      if (equals == std::string::npos)
+        throw Error(fmt::format("--budget: '{}', expected unit=bytes, e.g. cpu0=2GiB", piece));
+      const std::string unit = piece.substr(0, equals);
+      check_unit(machine, unit, "--budget");
+      budgets[unit] = parse_bytes(piece.substr(equals + 1), "--budget " + unit);
+    }
+  return budgets;
 }
 
 std::map<std::string, int64_t> device_budgets(const MachineProfile& machine,

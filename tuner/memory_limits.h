@@ -22,6 +22,13 @@ struct MemoryTotal {
 std::vector<MemoryTotal> memory_totals(const Machine& machine, const std::vector<Unit>& units,
                                        const std::vector<MemoryUse>& uses);
 
+/// Error, beginning with `where`, for a unit that the machine lacks.
+void check_unit(const MachineProfile& machine, const std::string& unit, const std::string& where);
+
+/// `cpu0=2GiB`, several of them separated by commas or given one by one. Error for anything else.
+std::map<std::string, int64_t> parse_budgets(const std::vector<std::string>& texts,
+                                             const MachineProfile& machine);
+
 /// Budgets of units by name, and for every GPU at most what its memory has.
 std::map<std::string, int64_t> device_budgets(const MachineProfile& machine,
                                               std::map<std::string, int64_t> budgets);

@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "kernels/error.h"
+#include "tuner/dtype_mix.h"
 #include "tuner/shapes.h"
 
 namespace tandem {
@@ -32,31 +33,42 @@ void check_exists(const std::string& model) {
 }
 
 /// Rows of a quantised matrix are whole blocks.
-void check_blocks(const ModelSpec& spec, DType dtype, const std::string& model) {
-  const auto check = [&](std::string_view what, int64_t k) {
-    const int64_t block = info(dtype).block_size;
-    if (k % block != 0)
-      throw Error(fmt::format("model '{}': {} is {}, expected a multiple of {}, the block of {}",
-                              model, what, k, block, name(dtype)));
-  };
-  check("hidden_size", spec.hidden_size);
-  check("intermediate_size", spec.intermediate_size);
-  check("num_attention_heads x head_dim", spec.q_size());
+void check_blocks(const ModelSpec& spec, const std::string& model) {
+  for (const DType dtype : used_dtypes(spec)) {
+    const auto check = [&](std::string_view what, int64_t k) {
+      const int64_t block = info(dtype).block_size;
+      if (k % block != 0)
+        throw Error(fmt::format("model '{}': {} is {}, expected a multiple of {}, the block of {}",
+                                model, what, k, block, name(dtype)));
+    };
+    check("hidden_size", spec.hidden_size);
+    check("intermediate_size", spec.intermediate_size);
+    check("num_attention_heads x head_dim", spec.q_size());
+  }
 }
 
 ModelSpec open_shape(const ModelSource& source) {
   const CompiledShape* compiled = find_compiled(source.model);
   ModelSpec spec = compiled ? read_compiled_shape(*compiled) : read_shape_file(source.model);
-  const DType dtype = source.dtype.value_or(kDefaultDType);
-  check_blocks(spec, dtype, source.model);
-  spec.embedding = spec.lm_head = dtype;
-  spec.layers.assign(static_cast<size_t>(spec.num_layers),
-                     {dtype, dtype, dtype, dtype, dtype, dtype, dtype});
+  if (source.mix.empty()) {
+    const DType dtype = source.dtype.value_or(kDefaultDType);
+    spec.embedding = spec.lm_head = dtype;
+    spec.layers.assign(static_cast<size_t>(spec.num_layers),
+                       {dtype, dtype, dtype, dtype, dtype, dtype, dtype});
+  } else {
+    apply_mix(source.mix, spec);
+  }
+  check_blocks(spec, source.model);
   set_fingerprint(spec, "");
   return spec;
 }
 
 void check_dtype(const ModelSource& source, const ModelSpec& spec) {
+  if (!source.mix.empty())
+    throw Error(
+        fmt::format("{}: its weights have the dtypes that they have, not those of {}: leave "
+                    "--dtype out, it is for shapes",
+                    source.model, source.mix));
   if (source.dtype && *source.dtype != main_dtype(spec))
     throw Error(fmt::format("{}: its weights are {}, not {}: leave --dtype out, it is for shapes",
                             source.model, name(main_dtype(spec)), name(*source.dtype)));

@@ -18,7 +18,8 @@ struct ModelSource {
   std::string model;  ///< path or name
   std::optional<DType>
       dtype;  ///< of a shape's matrices (default q4_0); Error if given for a GGUF that differs
-  uint64_t seed = 1;  ///< of a shape's weights
+  uint64_t seed = 1;     ///< of a shape's weights
+  std::string mix = {};  ///< one of mix_names() instead of dtype
 };
 
 /// Shape and dtypes; reads no weights.

@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "profiles/machine_profile.h"
+#include "sim/model_spec.h"
 #include "sim/plan.h"
 
 namespace tandem {
@@ -11,6 +13,11 @@ namespace tandem {
 /// The same placement with `units` as Plan::units. Error `where: ...` for a unit that is not among
 /// them. Units that the plan did not have get nothing.
 Plan with_units(Plan plan, const std::vector<std::string>& units, const std::string& where);
+
+/// Error `where: ...` where a CUDA unit is among `units` and has no kernels for a dtype of the
+/// model.
+void check_unit_dtypes(const ModelSpec& model, const std::vector<Unit>& units,
+                       const std::string& where);
 
 /// Indices of the units that have any columns, heads or the embedding, ascending.
 std::vector<int> working_units(const Plan& plan);

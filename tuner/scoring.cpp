@@ -77,7 +77,7 @@ std::vector<MemoryUse> Scorer::memory(const Plan& plan) const {
 int64_t Scorer::embedding_bytes(const Plan& plan) const {
   const std::vector<Unit> units = units_named(machine_, plan.units);
   if (units[static_cast<size_t>(plan.embedding)].kind == UnitKind::kCuda) return 0;
-  return tandem::embedding_bytes(model_, plan, units, false);
+  return tandem::embedding_bytes(model_, {&plan, 1}, units);
 }
 
 bool Scorer::fits(const Plan& plan) const {

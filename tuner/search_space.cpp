@@ -125,11 +125,39 @@ Plan free_plan(const SearchSpace& space) {
   return plan;
 }
 
+/// The most that any units and links of the host's memory were measured, or are taken, to draw from
+/// it at once; infinite where nothing is streamed.
+double host_per_s(const SearchSpace& space) {
+  constexpr size_t kMostForAllSubsets = 10;
+  const CostModel& cost = space.cost;
+  const int units = static_cast<int>(space.units.size());
+  std::vector<int> lanes;
+  bool streams = false;
+  for (int unit = 0; unit < units; ++unit) {
+    if (cost.memory_of(unit) == cost.memory_of(units)) lanes.push_back(unit);
+    if (cost.stream_per_s(unit) <= 0) continue;
+    lanes.push_back(units + unit);
+    streams = true;
+  }
+  if (!streams) return std::numeric_limits<double>::infinity();
+  double most = 0, sum = 0;
+  for (const int lane : lanes) sum += cost.capacity_per_s(uint64_t{1} << lane);
+  if (lanes.size() > kMostForAllSubsets) return sum;
+  for (uint64_t subset = 1; subset < uint64_t{1} << lanes.size(); ++subset) {
+    uint64_t mask = 0;
+    for (size_t i = 0; i < lanes.size(); ++i)
+      if (subset >> i & 1) mask |= uint64_t{1} << lanes[i];
+    most = std::max(most, cost.capacity_per_s(mask));
+  }
+  return most;
+}
+
 StepRelaxation relax_decode(const SearchSpace& space) {
   StepRelaxation step;
   step.fixed_s = fixed_s(space);
   for (int unit = 0; unit < static_cast<int>(space.units.size()); ++unit)
     step.stream_per_s.push_back(space.cost.stream_per_s(unit));
+  step.host_per_s = host_per_s(space);
   const Step decode = decode_step(space.options.workload);
   for (const LayerClass& layers : layer_classes(space.model)) {
     StagePricer prices = pricer(space, layers, decode);
@@ -138,6 +166,11 @@ StepRelaxation relax_decode(const SearchSpace& space) {
     for (const Stage stage : {Stage::kOut, Stage::kGateUp, Stage::kDown})
       step.stages.push_back(relax_columns(prices, stage, layers.count()));
   }
+  // Alone, a kernel may read faster than bare reads do.
+  for (const StageRelaxation& stage : step.stages)
+    for (size_t unit = 0; unit < stage.curves.size(); ++unit)
+      if (stage.block_draw[unit] > 0)
+        step.host_per_s = std::max(step.host_per_s, stage.curves[unit].most_per_s);
   return step;
 }
 

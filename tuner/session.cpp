@@ -102,10 +102,11 @@ Plan plan_without_file(const Session& session, const SessionArgs& args, const Wo
     plan.workload = workload;
     return plan;
   }
-  SearchOptions options{.workload = workload,
-                        .kv_dtype = {},
-                        .budget_bytes = device_budgets(session.machine, {}),
-                        .units = {}};
+  SearchOptions options{
+      .workload = workload,
+      .kv_dtype = {},
+      .budget_bytes = device_budgets(session.machine, parse_budgets(args.budgets, session.machine)),
+      .units = {}};
   options.kv_dtype = args.kv.empty() ? DType::kF16 : parse_kv_dtype(args.kv);
   return search(session.model->spec, session.machine, options).plan;
 }
@@ -117,12 +118,15 @@ void open_profile(Session& session, const SessionArgs& args) {
   if (session.measured && !args.force) check_is_this_machine(session.machine, args.machine.machine);
 }
 
+std::vector<MemoryTotal> totals_of(const Session& session, const ExecutorOptions& options) {
+  return memory_totals(session.machine.machine, session.units,
+                       memory_needs(session.model->spec, session.plan, session.units, options));
+}
+
 void check_memory(const Session& session, const ExecutorOptions& options) {
   const ModelSpec& spec = session.model->spec;
   const auto text = [](int64_t bytes) { return format_bytes(static_cast<double>(bytes)); };
-  for (const MemoryTotal& total :
-       memory_totals(session.machine.machine, session.units,
-                     memory_needs(spec, session.plan, session.units, options)))
+  for (const MemoryTotal& total : totals_of(session, options))
     if (total.needed() > total.present)
       throw Error(fmt::format(
           "{}: needs {} (weights {}, KV cache of {} positions {}, workspaces {}), {} has {}",
@@ -142,6 +146,8 @@ void add_session_options(CLI::App& app, SessionArgs& args) {
 
 Session open_session(const SessionArgs& args, std::optional<int64_t> context) {
   Session session;
+  if (!args.plan.empty() && !args.budgets.empty())
+    throw Error(fmt::format("--budget: {} is planned already: `tandem plan --budget`", args.plan));
   if (args.plan.empty() && args.model.model.empty())
     throw Error("--model: expected a GGUF file or a shape, or a --plan that names one");
   session.model = std::make_unique<Model>(open_model(
@@ -157,6 +163,7 @@ Session open_session(const SessionArgs& args, std::optional<int64_t> context) {
   }
   if (!args.kv.empty()) session.plan.kv_dtype = parse_kv_dtype(args.kv);
   session.units = units_of(session.plan, session.machine, args.plan);
+  check_unit_dtypes(session.model->spec, session.units, session.model->spec.name);
   return session;
 }
 
@@ -166,6 +173,12 @@ Plan read_session_plan(const Session& session, const std::string& path, bool for
   plan = with_units(plan, session.plan.units, path);
   check_streaming_units(plan, session.units, path);
   return plan;
+}
+
+bool has_memory(const Session& session, const ExecutorOptions& options) {
+  const std::vector<MemoryTotal> totals = totals_of(session, options);
+  return std::all_of(totals.begin(), totals.end(),
+                     [](const MemoryTotal& total) { return total.needed() <= total.present; });
 }
 
 std::unique_ptr<Executor> open_executor(const Session& session, const ExecutorOptions& options) {

@@ -16,9 +16,10 @@ namespace tandem {
 struct SessionArgs {
   ModelArgs model;
   MachineArgs machine;
-  std::string plan;    ///< file; "" = searched where there is a profile, else all on the first unit
-  std::string kv;      ///< f16 or f32; "" = as the plan says
-  bool force = false;  ///< run a plan or profile that was made for something else
+  std::string plan;  ///< file; "" = searched where there is a profile, else all on the first unit
+  std::vector<std::string> budgets;  ///< "gpu0=6GiB", of the search
+  std::string kv;                    ///< f16 or f32; "" = as the plan says
+  bool force = false;                ///< run a plan or profile that was made for something else
 };
 
 /// --model, --dtype, --seed, --machine, --set, --kv and --force; --plan is each command's own.
@@ -40,7 +41,10 @@ Session open_session(const SessionArgs& args, std::optional<int64_t> context = {
 /// Error as above.
 Plan read_session_plan(const Session& session, const std::string& path, bool force);
 
-/// Error where the plan needs more memory than there is; only then weights are placed.
+/// Whether there is the memory that the session's plan and options.other_plans need.
+bool has_memory(const Session& session, const ExecutorOptions& options);
+
+/// Error where there is not; only then weights are placed.
 std::unique_ptr<Executor> open_executor(const Session& session, const ExecutorOptions& options);
 
 }  // namespace tandem

@@ -31,6 +31,12 @@ double memory_floor_s(const StagePricer& pricer, double bytes, double alone_per_
   return bytes / std::max(alone_per_s, most_together_per_s(cost, pricer.num_units()));
 }
 
+/// Whether a unit draws on the memory that copies over links draw on.
+bool reads_host(const StagePricer& pricer, int unit) {
+  const CostModel& cost = pricer.cost();
+  return cost.memory_of(unit) == cost.memory_of(pricer.num_units());  // of the first link
+}
+
 /// One attention task per unit of growing size.
 struct AttentionSamples {
   AttentionFloor floor;
@@ -133,25 +139,37 @@ std::vector<double> fill(std::span<const double> most, double total,
   return amounts;
 }
 
-Division divide_within(const StageRelaxation& stage, double limit_s,
-                       std::span<const double> prices) {
+/// What a block and a cell cost on every unit.
+struct UnitPrices {
+  std::vector<double> block, cell;
+};
+
+UnitPrices unit_prices(const StageRelaxation& stage, const BytePrices& prices) {
+  UnitPrices of;
+  for (size_t unit = 0; unit < prices.held.size(); ++unit) {
+    of.block.push_back(prices.held[unit] * stage.block_bytes +
+                       prices.host * stage.block_draw[unit]);
+    if (!stage.attention.empty())
+      of.cell.push_back(prices.held[unit] * stage.cell_bytes + prices.host * stage.cell_draw[unit]);
+  }
+  return of;
+}
+
+Division divide_within(const StageRelaxation& stage, double limit_s, const UnitPrices& prices) {
   std::vector<double> blocks, cells;
   for (const UnitCurve& curve : stage.curves)
     blocks.push_back(static_cast<double>(curve.most_within(limit_s)));
   for (const AttentionFloor& floor : stage.attention) cells.push_back(cells_within(floor, limit_s));
-  Division division{fill(blocks, static_cast<double>(stage.blocks), prices), {}};
-  if (!cells.empty()) division.cells = fill(cells, stage.cells, prices);
+  Division division{fill(blocks, static_cast<double>(stage.blocks), prices.block), {}};
+  if (!cells.empty()) division.cells = fill(cells, stage.cells, prices.cell);
   return division;
 }
 
-double price_of(const StageRelaxation& stage, const Division& division,
-                std::span<const double> prices) {
-  double price = 0;
-  for (size_t unit = 0; unit < prices.size(); ++unit) {
-    price += prices[unit] * stage.block_bytes * division.blocks[unit];
-    if (!division.cells.empty()) price += prices[unit] * stage.cell_bytes * division.cells[unit];
-  }
-  return price;
+double price_of(const Division& division, const UnitPrices& prices) {
+  const auto sum = [](const std::vector<double>& amounts, const std::vector<double>& of) {
+    return std::inner_product(amounts.begin(), amounts.end(), of.begin(), 0.0);
+  };
+  return sum(division.blocks, prices.block) + sum(division.cells, prices.cell);
 }
 
 /// Whether a division deals out the whole stage.
@@ -187,6 +205,8 @@ StageRelaxation relax_columns(StagePricer& pricer, Stage stage, int64_t layers) 
     // Streamed columns are multiplied piece by piece.
     if (pricer.cost().stream_per_s(unit) > 0) close_under_addition(relaxed.curves.back().seconds);
     per_block = std::min(per_block, relaxed.curves.back().memory_per_block);
+    relaxed.block_draw.push_back(reads_host(pricer, unit) ? relaxed.curves.back().memory_per_block
+                                                          : 0);
     most_per_s = std::max(most_per_s, relaxed.curves.back().most_per_s);
   }
   relaxed.blocks = std::ssize(relaxed.curves.front().seconds) - 1;
@@ -212,6 +232,7 @@ StageRelaxation relax_attention(StagePricer& pricer, int64_t layers) {
     close_under_addition(curve.seconds);
     const AttentionSamples samples = sample_attention(pricer, whole, unit, relaxed.cells);
     relaxed.attention.push_back(samples.floor);
+    relaxed.cell_draw.push_back(reads_host(pricer, unit) ? samples.memory_per_cell : 0);
     per_block = std::min(per_block, curve.memory_per_block);
     per_cell = std::min(per_cell, samples.memory_per_cell);
     most_per_s = std::max({most_per_s, curve.most_per_s, samples.most_per_s});
@@ -221,20 +242,22 @@ StageRelaxation relax_attention(StagePricer& pricer, int64_t layers) {
   return relaxed;
 }
 
-PricedStage price_stage(const StageRelaxation& stage, std::span<const double> prices) {
+PricedStage price_stage(const StageRelaxation& stage, const BytePrices& byte_prices) {
+  const UnitPrices prices = unit_prices(stage, byte_prices);
   // Between two limits the time is at least the first and the bytes cost at least what they do at
   // the second.
   constexpr int kSteps = 512;
   const double longest = std::max(stage.floor_s, longest_s(stage));
   const double ratio = std::pow(longest / stage.floor_s, 1.0 / kSteps);
   PricedStage best{kImpossible, {}};
-  const double highest = prices.empty() ? 0 : *std::max_element(prices.begin(), prices.end());
-  const double spared = highest * stage.cell_bytes * stage.new_cells;
+  const double highest =
+      prices.cell.empty() ? 0 : *std::max_element(prices.cell.begin(), prices.cell.end());
+  const double spared = highest * stage.new_cells;
   double limit = stage.floor_s;
   for (int i = 0; i < kSteps; ++i) {
     const double next = i + 1 == kSteps ? longest : limit * ratio;
     const Division division = divide_within(stage, next, prices);
-    const double price = limit + price_of(stage, division, prices) - spared;
+    const double price = limit + price_of(division, prices) - spared;
     // A limit may be short of the first that is possible by the rounding of the last bit.
     if (covers(stage, division) && price < best.floor_s) best = {price, division};
     limit = next;

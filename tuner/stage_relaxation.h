@@ -2,7 +2,6 @@
 // every split of it.
 #pragma once
 
-#include <span>
 #include <vector>
 
 #include "tuner/unit_curve.h"
@@ -23,11 +22,13 @@ struct StageRelaxation {
   std::vector<UnitCurve> curves;  ///< [unit]
   int64_t blocks = 0;
   double block_bytes = 0;                 ///< of weights, as the file counts them
+  std::vector<double> block_draw;         ///< [unit] fewest bytes of the host's memory for a block
   std::vector<AttentionFloor> attention;  ///< [unit]; empty for the other stages
   double cells = 0;
   double new_cells = 0;   ///< of `cells`, those of new tokens: who attends them need not keep them
   double cell_bytes = 0;  ///< of keys and values that stay on the unit
-  double floor_s = 0;     ///< no split is faster
+  std::vector<double> cell_draw;  ///< [unit] fewest bytes of the host's memory for a cell
+  double floor_s = 0;             ///< no split is faster
 };
 
 StageRelaxation relax_columns(StagePricer& pricer, Stage stage, int64_t layers);
@@ -37,11 +38,16 @@ StageRelaxation relax_attention(StagePricer& pricer, int64_t layers);
 struct Division {
   std::vector<double> blocks, cells;  ///< [unit]
 };
-/// A stage where memory costs `prices` seconds per byte on each unit.
+/// What bytes cost, in seconds of the step.
+struct BytePrices {
+  std::vector<double> held;  ///< [unit] for each byte that lies in its memory
+  double host = 0;           ///< for each byte that is drawn from the host's memory
+};
+/// A stage where bytes have prices.
 struct PricedStage {
   double floor_s = 0;  ///< no division is cheaper: stage time + price of the bytes, one layer
   Division division;   ///< one that is about as cheap
 };
-PricedStage price_stage(const StageRelaxation& stage, std::span<const double> prices);
+PricedStage price_stage(const StageRelaxation& stage, const BytePrices& prices);
 
 }  // namespace tandem

@@ -83,13 +83,15 @@ std::vector<NamedPlan> head_sweep(const ModelSpec& model, const Plan& base) {
 }
 
 std::vector<NamedPlan> random_plans(const ModelSpec& model, const std::vector<std::string>& units,
-                                    int64_t count, uint64_t seed, int64_t max_context) {
+                                    int64_t count, uint64_t seed, int64_t max_context,
+                                    uint64_t can_stream) {
   std::mt19937_64 random(seed);
   std::vector<NamedPlan> plans;
   for (int64_t i = 0; i < count; ++i) {
     RandomPlanOptions options;
     options.positions = i % 2 == 1;
     options.max_context = max_context;
+    options.can_stream = can_stream;
     plans.push_back({fmt::format("random {}{}", i, options.positions ? " (positions)" : ""),
                      random_plan(model, units, random, options)});
   }
@@ -111,7 +113,7 @@ std::vector<TrialShape> token_sweep(const ModelSpec& model, int64_t context) {
   return shapes;
 }
 
-std::vector<Trial> make_trials(const std::vector<NamedPlan>& plans,
+std::vector<Trial> make_trials(std::span<const NamedPlan> plans,
                                const std::vector<TrialShape>& shapes) {
   std::vector<Trial> trials;
   for (const TrialShape& shape : shapes)

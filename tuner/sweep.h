@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -23,9 +24,11 @@ std::vector<NamedPlan> column_sweep(const ModelSpec& model, const std::vector<st
 /// Error for fewer than two units.
 std::vector<NamedPlan> head_sweep(const ModelSpec& model, const Plan& base);
 
-/// Random legal plans: column and head splits alone, and with positions cut, in turns.
+/// Random legal plans: column and head splits alone, and with positions cut, in turns. Units whose
+/// bit of `can_stream` is set may stream columns.
 std::vector<NamedPlan> random_plans(const ModelSpec& model, const std::vector<std::string>& units,
-                                    int64_t count, uint64_t seed, int64_t max_context);
+                                    int64_t count, uint64_t seed, int64_t max_context,
+                                    uint64_t can_stream = 0);
 
 /// What is timed of every plan.
 struct TrialShape {
@@ -41,7 +44,7 @@ std::vector<TrialShape> context_sweep(const ModelSpec& model, int64_t tokens);
 std::vector<TrialShape> token_sweep(const ModelSpec& model, int64_t context);
 
 /// Every plan with every shape. The trials refer to `plans`.
-std::vector<Trial> make_trials(const std::vector<NamedPlan>& plans,
+std::vector<Trial> make_trials(std::span<const NamedPlan> plans,
                                const std::vector<TrialShape>& shapes);
 
 }  // namespace tandem

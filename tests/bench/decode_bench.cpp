@@ -1,12 +1,9 @@
 #include "bench/decode_bench.h"
 
-#include <algorithm>
-#include <chrono>
 #include <cstring>
 
-#include "kernels/kernel_set.h"
+#include "bench/bench_machine.h"
 #include "kernels/memory.h"
-#include "kernels/team.h"
 #include "runtime/executor.h"
 #include "tuner/legal_plans.h"
 #include "tuner/model_source.h"
@@ -14,36 +11,8 @@
 namespace tandem {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-double quantile(std::vector<double> values, double q) {
-  std::sort(values.begin(), values.end());
-  return values[static_cast<size_t>(q * static_cast<double>(values.size() - 1) + 0.5)];
-}
-
-double median(const std::vector<double>& values) { return quantile(values, 0.5); }
-
-/// Bytes/s of one read of `memory` by all cores, each its own part.
-double read_all(const std::vector<int>& cores, const std::byte* memory, int64_t bytes) {
-  const int64_t part = bytes / std::ssize(cores) / 4096 * 4096;
-  Team team(cores, false);
-  team.wake();
-  std::vector<uint64_t> sums(cores.size());
-  const auto start = Clock::now();
-  team.run([&](int worker) {
-    sums[static_cast<size_t>(worker)] = kernel_set("").read(memory + worker * part, part);
-  });
-  const double seconds = seconds_since(start);
-  return static_cast<double>(part * std::ssize(cores)) / seconds;
-}
-
 std::vector<Unit> units_of(const std::vector<int>& cores, bool split) {
-  if (!split)
-    return {{.name = "cpu0", .kind = UnitKind::kCpu, .cores = cores, .isa = "", .memory = "dram0"}};
+  if (!split) return {whole_unit(cores)};
   std::vector<Unit> units;
   for (int core : cores)
     units.push_back({.name = "cpu" + std::to_string(units.size()),
@@ -62,7 +31,6 @@ std::unique_ptr<Executor> open(const Model& model, const std::vector<Unit>& unit
                                                     .max_tokens = 1,
                                                     .max_logits_rows = 1,
                                                     .release_source = true,
-                                                    .resident_all = false,
                                                     .progress = {}});
 }
 
@@ -106,7 +74,7 @@ DecodeRow bench_decode(const std::string& shape, DType dtype, const std::vector<
           .one_unit_per_s = median(one_rate),
           .one_unit_tokens_per_s = median(one_rate) / bytes,
           .share = median(share),
-          .share_spread = (quantile(share, 0.75) - quantile(share, 0.25)) / median(share),
+          .share_spread = spread(share),
           .split_over_one = median(split_over_one)};
 }
 

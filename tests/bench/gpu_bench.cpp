@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
 #include <string_view>
 
@@ -11,6 +12,9 @@
 
 int main(int argc, char** argv) {
   using namespace tandem::bench;
+  // See tests/cuda_main.cpp.
+  setenv("CUDA_MODULE_LOADING", "EAGER", 0);
+  setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0);
   const bool json = argc == 2 && argv[1] == std::string_view("--json");
   if (argc > 1 && !json) {
     fmt::print(stderr, "gpu_bench: expected --json or nothing\n");

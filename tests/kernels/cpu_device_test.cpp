@@ -170,7 +170,7 @@ void check_qkv(const KernelSet& set, const QkvCase& test, DType kv_dtype) {
 TEST_CASE("a unit's linear is the reference's, written or added, for every dtype") {
   for (const KernelSet* set : kernel_sets()) {
     const TestUnit unit(*set, 2);
-    for (const DTypeInfo& d : kDTypes) {
+    for (const DTypeInfo& d : kCommonDTypes) {
       for (const bool add : {false, true}) {
         CAPTURE(set->name);
         CAPTURE(d.name);
@@ -186,7 +186,7 @@ TEST_CASE("a unit's linear is the reference's, written or added, for every dtype
 TEST_CASE("a unit's gate and up are the reference's SwiGLU for every dtype") {
   for (const KernelSet* set : kernel_sets()) {
     const TestUnit unit(*set, 2);
-    for (const DTypeInfo& d : kDTypes) {
+    for (const DTypeInfo& d : kCommonDTypes) {
       CAPTURE(set->name);
       CAPTURE(d.name);
       const LinearCase test(d.dtype);
@@ -202,7 +202,7 @@ TEST_CASE("a unit's gate and up are the reference's SwiGLU for every dtype") {
 TEST_CASE("columns of a linear and of gate and up are the same bits computed alone") {
   for (const KernelSet* set : kernel_sets()) {
     const TestUnit unit(*set, 2);
-    for (const DTypeInfo& d : kDTypes) {
+    for (const DTypeInfo& d : kCommonDTypes) {
       CAPTURE(set->name);
       CAPTURE(d.name);
       const LinearCase test(d.dtype);
@@ -221,7 +221,7 @@ TEST_CASE("columns of a linear and of gate and up are the same bits computed alo
 
 TEST_CASE("results are the same bits for teams of one, two and three") {
   for (const KernelSet* set : kernel_sets()) {
-    for (const DTypeInfo& d : kDTypes) {
+    for (const DTypeInfo& d : kCommonDTypes) {
       CAPTURE(set->name);
       CAPTURE(d.name);
       const LinearCase test(d.dtype);
@@ -242,7 +242,7 @@ TEST_CASE("results are the same bits for teams of one, two and three") {
 TEST_CASE("a token's result is the same bits however many share the step") {
   for (const KernelSet* set : kernel_sets()) {
     const TestUnit unit(*set, 1);
-    for (const DTypeInfo& d : kDTypes) {
+    for (const DTypeInfo& d : kCommonDTypes) {
       CAPTURE(set->name);
       CAPTURE(d.name);
       const LinearCase all(d.dtype, 37);
@@ -291,7 +291,7 @@ TEST_CASE("heads are the same bits computed alone, and the others are left as th
 
 TEST_CASE("an embedding is the row that the file stores") {
   const TestUnit unit(*kernel_sets().front(), 2);
-  for (const DTypeInfo& d : kDTypes) {
+  for (const DTypeInfo& d : kCommonDTypes) {
     CAPTURE(d.name);
     const TestMatrix table = make_matrix(d.dtype, 50, 64, 1);
     std::vector<int32_t> ids;

@@ -15,6 +15,8 @@ template <class T>
 void overwrite(const DeviceArray<T>& array, const std::vector<T>& values) {
   REQUIRE(cudaMemcpy(array.get(), values.data(), values.size() * sizeof(T),
                      cudaMemcpyHostToDevice) == cudaSuccess);
+  // The copy may return before it has ended, and a stream of a unit waits for no other.
+  REQUIRE(cudaDeviceSynchronize() == cudaSuccess);
 }
 
 /// Keys and values of a cache or a step buffer. What was not put is NaN: no kernel may let it in.

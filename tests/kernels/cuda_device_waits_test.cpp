@@ -22,9 +22,17 @@ TEST_CASE("two units compute halves of one buffer and hand them over") {
   const TestMatrix next = make_matrix(DType::kF32, 32, kColumns, 5);
   std::barrier between_steps(2);  // as the executor has it
   // Each computes its columns of y, takes over the other's, and computes its columns of z.
+  struct Placed {
+    std::shared_ptr<const PlacedMatrix> weights, next;
+  };
+  // Before anybody waits: the driver may hold up an allocation until what is queued has ended.
+  const auto place = [&](Device& device) {
+    return Placed{device.place(linear.weights.source(), {0, kColumns}),
+                  device.place(next.source(), {0, 32})};
+  };
+  const Placed of_units[2] = {place(*first), place(*second)};
   const auto half = [&](Device& device, int64_t unit, uint64_t recording) {
-    const auto placed = device.place(linear.weights.source(), {0, kColumns});
-    const auto placed_next = device.place(next.source(), {0, 32});
+    const auto& [placed, placed_next] = of_units[unit];
     const Range mine = unit == 0 ? Range{0, 16} : Range{16, kColumns};
     const Range others = unit == 0 ? Range{16, kColumns} : Range{0, 16};
     for (int i = 0; i < 3; ++i) {

@@ -96,6 +96,9 @@ inline void make_block(DType dtype, Values values, std::mt19937_64& random, std:
   // Extremes are bytes 0x80 (-128, or nibbles 0 and 8) and 0x7f (127, or nibbles 15 and 7).
   for (int64_t i = 2; i < info(dtype).block_bytes; ++i)
     out[i] = static_cast<std::byte>(values == Values::kExtreme ? 0x80 - random() % 2 : random());
+  if (is_common(dtype)) return;
+  std::memcpy(out, out + 2, sizeof half);  // where others may have quants
+  set_block_scale(dtype, f16_to_f32(half), out);
 }
 
 inline TestMatrix make_matrix(DType dtype, int64_t columns, int64_t k, uint64_t seed,

@@ -28,7 +28,8 @@ void check_curve(const Curve& curve) {
 }
 
 void check_unit(const UnitProfile& unit) {
-  for (const Figure& figure : {unit.dram_read_per_s, unit.cache_read_per_s, unit.barrier_s})
+  for (const Figure& figure :
+       {unit.dram_read_per_s, unit.cache_read_per_s, unit.barrier_s, unit.cold_start_s})
     check_figure(figure);
   for (const Curve& curve : {unit.embed, unit.merge, unit.commit, unit.argmax}) check_curve(curve);
   REQUIRE_FALSE(unit.linear.empty());

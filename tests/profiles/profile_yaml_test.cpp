@@ -164,12 +164,14 @@ TEST_CASE("the fingerprint follows the machine, its units and the tool, not the 
 TEST_CASE("a unit that streams has a rate, and its link takes part in contention") {
   MachineProfile profile = sample_profile();
   profile.units[1].unit.kind = UnitKind::kCuda;
+  profile.units[0].cold_start_s = {4e-6, 0.2};
   profile.units[1].stream_per_s = {12e9, 0.01};
   profile.contention.push_back({{"cpu0", "cpu1.streamed"}, {44e9, 0.01}, {}, {1, 0}});
   const std::string text = profile_text(profile);
   const TemporaryProfile file(text);
   const MachineProfile back = read_profile(file.path);
   CHECK(profile_text(back) == text);
+  CHECK(back.units[0].cold_start_s.median == 4e-6);
   CHECK(back.units[1].stream_per_s.median == 12e9);
   CHECK(back.contention[1].units[1] == "cpu1.streamed");
   CHECK(error_of(replaced(text, "cpu1.streamed", "cpu7.streamed"))

@@ -34,10 +34,10 @@ TEST_CASE("a GPU that shares the host's memory has weights of its own there") {
   const Model model = synthesize_model(tiny_model(), 1);
   const std::vector<Unit> units = units_of_kinds("ccu");
   ExecutorOptions options = kSmall;
-  options.stream_all = false;
+  options.other_plans = {single_unit_plan(model.spec, names_of(units), 0)};
   const Executor executor(model, even_plan(model.spec, names_of(units)), units, options);
   const std::vector<MemoryUse> held = executor.memory();
-  CHECK(held[1].weights == 0);  // the first has what CPU units share
+  CHECK(held[1].weights == 0);  // the first has all that CPU units share
   CHECK(held[2].weights > 0);
 }
 

@@ -54,14 +54,15 @@ TEST_CASE("an executor with CUDA units holds what its plan needs, before its ste
     }
 }
 
-TEST_CASE("with everything resident a CUDA unit holds every column, and units of one device once") {
+TEST_CASE("a CUDA device holds what its units need in any plan, once") {
   const ModelSpec spec = ragged(DType::kQ4_0, false);
   const Model model = synthesize_model(spec, 1);
   std::vector<Unit> units = units_of_kinds("ggc");
   units[1].index = units[0].index;
   units[1].memory = units[0].memory;
   ExecutorOptions all = options(8);
-  all.resident_all = true;
+  all.other_plans = {single_unit_plan(spec, names_of(units), 0),
+                     single_unit_plan(spec, names_of(units), 1)};
   const Plan plan = even_plan(spec, names_of(units));
   const std::vector<MemoryUse> needed = memory_needs(spec, plan, units, all);
   CHECK(needed[1].weights == 0);
@@ -76,13 +77,13 @@ TEST_CASE("the rows of an embedding lie on the host, where its unit is a CUDA un
     plan.embedding = 1;
     const std::vector<MemoryUse> needed = memory_needs(spec, plan, units, options(8));
     CHECK(needed[1].host == table_bytes(spec));
-    CHECK(embedding_bytes(spec, plan, units, true) == table_bytes(spec));
+    CHECK(embedding_bytes(spec, {&plan, 1}, units) == table_bytes(spec));
     CHECK(needed[0].weights == 0);
     // A CPU unit has it with its weights, and none beside a tied head of its own.
     plan = single_unit_plan(spec, names_of(units), 0);
     const std::vector<MemoryUse> on_cpu = memory_needs(spec, plan, units, options(8));
     CHECK(on_cpu[0].host == 0);
-    CHECK(embedding_bytes(spec, plan, units, false) == (tied ? 0 : table_bytes(spec)));
+    CHECK(embedding_bytes(spec, {&plan, 1}, units) == (tied ? 0 : table_bytes(spec)));
   }
 }
 

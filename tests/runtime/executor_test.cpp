@@ -54,7 +54,6 @@ TEST_CASE("weights that are streamed wait in host memory, and give the bits of r
   const Model model = open_gguf(golden.model_path);
   const std::vector<Unit> units = units_of_kinds("g");
   ExecutorOptions options = kSmall;
-  options.resident_all = options.stream_all = false;
   const Plan resident = with_f32_kv(single_unit_plan(model.spec, names_of(units), 0));
   Plan streamed = resident;
   LayerPlan& layer = streamed.phases[0].layers[0];
@@ -77,6 +76,16 @@ TEST_CASE("weights that are streamed wait in host memory, and give the bits of r
     CHECK(std::ssize(executor.run(step, std::span(golden.tokens).first(1)).spans) ==
           std::ssize(executor.graph().tasks) - copies);
   }
+  // Without spans the unit stamps its last task alone, and computes the same.
+  options.spans = false;
+  Executor untraced(model, streamed, units, options);
+  CHECK(run_prompt(untraced, golden.tokens, 16) == logits[1]);
+  untraced.set_context(0);
+  const Timeline& timeline =
+      untraced.run({.tokens = 1, .context = 0, .logits_rows = 1, .parents = {}},
+                   std::span(golden.tokens).first(1));
+  CHECK(timeline.makespan_s > 0);
+  CHECK(timeline.spans.size() < 5);  // embedding, the last of the device's, sampling
   CHECK(logits[0] == logits[1]);
   const int64_t streamed_bytes = held[1].host - held[0].host;
   CHECK(streamed_bytes + held[1].weights == held[0].weights);

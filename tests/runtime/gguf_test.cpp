@@ -190,7 +190,7 @@ TEST_CASE("a malformed header is refused with byte, value and expectation") {
   CHECK(with_table(9, {5}).find("5 dimensions, expected 1 to 4") != std::string::npos);
   CHECK(with_table(13, {0}).find("with dimension 0") != std::string::npos);
   CHECK(with_table(13, std::string(7, '\xff')).find("elements") != std::string::npos);
-  CHECK(with_table(29, {12}).find("type 12 (q4_k), supported are f32") != std::string::npos);
+  CHECK(with_table(29, {9}).find("type 9 (q8_1), supported are f32") != std::string::npos);
   CHECK(with_table(33, {1}).find("at offset 1, expected a multiple of 32") != std::string::npos);
   CHECK(with_table(33, {32}).find("the file holds 256 bytes of data") != std::string::npos);
 }

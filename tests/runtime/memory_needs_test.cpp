@@ -116,7 +116,8 @@ std::vector<float> logits_of_one_unit(const Model& model) {
 
 /// Packed bytes of every column once.
 int64_t all_matrix_bytes(const ModelSpec& spec) {
-  return matrix_bytes(spec, single_unit_plan(spec, {"a"}, 0), {.of_unit = {0}}).front();
+  const Plan plan = single_unit_plan(spec, {"a"}, 0);
+  return matrix_bytes(spec, {&plan, 1}, {0}).front();
 }
 
 int64_t sum_of_weights(const std::vector<MemoryUse>& uses) {
@@ -240,8 +241,7 @@ TEST_CASE("a tied head serves as the embedding only where all of it lies") {
     const std::vector<Unit> units = units_in(memories);
     const Plan plan = even_plan(spec, names(units));
     const int64_t beside = memories[0] == memories[1] ? 0 : table_bytes(spec);
-    CHECK(embedding_bytes(spec, plan, units, false) == beside);
-    CHECK(embedding_bytes(spec, plan, units, true) == 0);
+    CHECK(embedding_bytes(spec, {&plan, 1}, units) == beside);
     const auto needed = memory_needs(spec, plan, units, options_of(48));
     CHECK(sum_of_weights(needed) == all_matrix_bytes(spec) + beside);
   }
@@ -257,18 +257,36 @@ TEST_CASE("a tied head serves as the embedding only where all of it lies") {
   CHECK(logits[0] != logits[1]);
 }
 
-TEST_CASE("with everything resident the first unit of each memory holds all columns") {
+TEST_CASE("a memory holds what any of an executor's plans needs there") {
   const ModelSpec spec = ragged();
   const Model model = synthesize_model(spec, 1);
   const std::vector<Unit> units = units_in({"a", "b", "a"});
-  const Plan plan = even_plan(spec, names(units));
+  const Plan first = single_unit_plan(spec, names(units), 0);
   ExecutorOptions options = options_of(48);
-  options.resident_all = true;
-  const auto needed = memory_needs(spec, plan, units, options);
-  CHECK(needed[0].weights == all_matrix_bytes(spec) + table_bytes(spec));
+  const auto alone = memory_needs(spec, first, units, options);
+  CHECK(alone[1].weights == 0);
+  options.other_plans = {single_unit_plan(spec, names(units), 1),
+                         single_unit_plan(spec, names(units), 2)};
+  const auto needed = memory_needs(spec, first, units, options);
+  CHECK(needed[0].weights == alone[0].weights);
   CHECK(needed[1].weights == all_matrix_bytes(spec));
-  CHECK(needed[2].weights == 0);
-  check_plan_memory(model, plan, units, options, nullptr);
+  CHECK(needed[2].weights == 0);  // what the first unit of its memory has
+  check_plan_memory(model, first, units, options, nullptr);
+}
+
+TEST_CASE("rows of the embedding are read from the head only where every plan can") {
+  ModelSpec spec = tiny_model();
+  spec.tied_embedding = true;
+  spec.lm_head = spec.embedding;
+  const std::vector<Unit> units = units_in({"a", "b"});
+  const std::vector<Plan> plans{single_unit_plan(spec, names(units), 0),
+                                even_plan(spec, names(units))};
+  CHECK(embedding_bytes(spec, {plans.data(), 1}, units) == 0);
+  CHECK(embedding_bytes(spec, {&plans[1], 1}, units) == table_bytes(spec));
+  CHECK(embedding_bytes(spec, plans, units) == 0);  // the first brings the whole head
+  const Plan other = single_unit_plan(spec, names(units), 1);
+  const std::vector<Plan> elsewhere{plans[1], other};
+  CHECK(embedding_bytes(spec, elsewhere, units) == table_bytes(spec));
 }
 
 TEST_CASE("a unit named several times in a split, and a ragged end, change no result") {
@@ -311,9 +329,11 @@ TEST_CASE("streamed columns need host memory and slots, and none of the unit's f
   CHECK(needed[1].weights == before[1].weights - streamed);
   CHECK(needed[1].workspace == before[1].workspace + kStreamSlots * kStreamSlotBytes);
   CHECK(needed[0].host == before[0].host);
-  ExecutorOptions all = options_of(128);
-  all.stream_all = true;
-  CHECK(memory_needs(spec, plan, units, all)[1].host == before[1].host + all_matrix_bytes(spec));
+  ExecutorOptions both = options_of(128);
+  both.other_plans = {resident};
+  const auto held = memory_needs(spec, plan, units, both);
+  CHECK(held[1].host == needed[1].host);
+  CHECK(held[1].weights == before[1].weights);
 }
 
 }  // namespace tandem

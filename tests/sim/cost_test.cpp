@@ -142,6 +142,25 @@ TEST_CASE("stages between buffers follow their curves and demand no memory") {
   CHECK(cost_on(unit, task).seconds == Approx(5 * 2 * 64));  // values of both rows
 }
 
+TEST_CASE("a small stage and attention start cold where weights are streamed between them") {
+  UnitProfile unit = reader("cpu0", 100);
+  unit.merge = proportional(1);
+  unit.attention = {{DType::kF16, 8, 2, 1, proportional(1)}};
+  unit.cold_start_s = {3, 0.1};
+  Task merge;
+  merge.bytes = 40;
+  merge.stage = Stage::kMerge;
+  CHECK(cost_on(unit, merge).seconds == Approx(10 + 3));
+  CHECK(cost_on(unit, attention_task(3, 5, 1)).seconds == Approx(15 + 3));
+  CHECK(cost_on(unit, linear_task({{DType::kF32, 25, 1}})).seconds == Approx(1));  // no small one
+  // A model that stays in the cache leaves them there, too.
+  const ModelSpec model = small_model();
+  const MachineProfile machine = machine_of({unit});
+  const CostModel cached(model, machine, single_unit_plan(model, {"cpu0"}, 0), 1);
+  CHECK(cached.cost(merge).seconds == Approx(10));
+  CHECK(cached.cost(attention_task(3, 5, 1)).seconds == Approx(15));
+}
+
 TEST_CASE("the spread of a task weighs its figures by their time") {
   UnitProfile unit = reader("cpu0", 4, 0.1);
   unit.prepare = {{DType::kF32, proportional(3, 0.5)}};

@@ -11,6 +11,8 @@
 #include "profiles/profile_yaml.h"
 #include "tests/sim/fixtures.h"
 #include "tests/tuner/run_binary.h"
+#include "tuner/model_source.h"
+#include "tuner/plan_yaml.h"
 
 namespace tandem {
 namespace {
@@ -188,6 +190,8 @@ TEST_CASE("a shape's plan says its dtype, also where --model repeats the shape")
   const auto explained = place.json("explain plan.yaml");
   CHECK(place.json("explain plan.yaml --model tinyllama-1.1b") == explained);
   CHECK(place.json("explain plan.yaml --model tinyllama-1.1b --dtype q4_0") != explained);
+  place.json("plan --model tinyllama-1.1b --dtype q4_k_m -o mix.yaml");
+  CHECK(place.json("explain mix.yaml").at("dtype") == "q4_k_m");
 }
 
 /// cpu0 beside gpu0, which is ten times as fast and has 1 GiB.
@@ -224,6 +228,26 @@ TEST_CASE("A GPU's budget is its own memory, and less where --budget says so") {
   // Nor can a budget be larger than the memory.
   const auto capped = place.json(plan + " --budget gpu0=64GiB").at("memory_bytes");
   CHECK(capped.at("gpu0").at("budget") == int64_t{1} << 30);
+}
+
+TEST_CASE("--layer-granular writes whole layers: the first on the GPU, the others elsewhere") {
+  const Workplace place;
+  add_gpu_profile(place);
+  const std::string plan =
+      "plan --machine gpu.yaml --model tinyllama-1.1b --dtype q8_0 --context 64 --prompt 16 ";
+  place.json(plan + "--layer-granular --budget gpu0=600MiB -o layers.yaml");
+  const Plan layers = read_plan((place.folder / "layers.yaml").string(),
+                                open_spec({.model = "tinyllama-1.1b", .dtype = DType::kQ8_0}));
+  const auto unit_of = [&](int64_t layer) {
+    const LinearSplit& down = layer_plan(layers.phases.front(), layer).down;
+    REQUIRE(down.size() == 1);
+    return layers.units[static_cast<size_t>(down.front().unit)];
+  };
+  CHECK(unit_of(0) == "gpu0");
+  CHECK(unit_of(21) == "cpu0");
+  for (int64_t layer = 1; layer < 22; ++layer)
+    if (unit_of(layer) == "gpu0") CHECK(unit_of(layer - 1) == "gpu0");
+  check_refused(place, {plan + "--layer-granular -o none.yaml", "no budget binds"});
 }
 
 TEST_CASE(

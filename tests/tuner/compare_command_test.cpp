@@ -1,11 +1,14 @@
 // `tandem compare` through the built binary.
 #include <doctest/doctest.h>
+#include <fmt/format.h>
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "runtime/memory_needs.h"
 #include "tests/tuner/this_machine.h"
+#include "tuner/memory_limits.h"
 
 namespace tandem {
 namespace {
@@ -46,6 +49,46 @@ TEST_CASE("Given plans name their model, and may be over some of the units") {
   CHECK(json["points"][1]["plan"] == "alone.yaml");
 }
 
+/// What the host's memory must have for one of the plans of a brief comparison.
+int64_t needed_for(const ModelSpec& spec, const MachineProfile& machine, const Plan& plan) {
+  std::vector<Unit> units;
+  for (const UnitProfile& profile : machine.units) units.push_back(profile.unit);
+  const ExecutorOptions options{.max_context = 33, .max_tokens = 1, .progress = {}};
+  return memory_totals(machine.machine, units, memory_needs(spec, plan, units, options))
+      .front()
+      .needed();
+}
+
+TEST_CASE("Plans that no memory holds at once run one after another") {
+  const PlannedFolder place;
+  const ModelSpec spec = open_spec({.model = place.source(), .dtype = {}});
+  MachineProfile machine = two_units_here();
+  machine.units[1].unit.memory = "dram1";  // where weights lie a second time
+  for (int unit = 0; unit < 2; ++unit) {
+    Plan plan = place.plan();
+    plan.phases = single_unit_plan(spec, plan.units, unit).phases;
+    write_plan(plan, spec, (place / fmt::format("{}.yaml", unit)).string());
+  }
+  const int64_t one = needed_for(spec, machine, single_unit_plan(spec, place.plan().units, 0));
+  const auto compared = [&](int64_t memory_bytes) {
+    machine.machine.memory_bytes = memory_bytes;
+    write_profile(machine, (place / "small.yaml").string());
+    const Finished finished =
+        place.run("compare 0.yaml 1.yaml --json --force --machine small.yaml" + kBrief);
+    CAPTURE(finished.err);
+    REQUIRE(finished.exit_code == 0);
+    return nlohmann::json::parse(finished.out);
+  };
+  CHECK(compared(4 * one)["in_turns"] == false);
+  const auto json = compared(one + weight_bytes_per_token(spec) / 2);
+  CHECK(json["in_turns"] == true);
+  REQUIRE(json["points"].size() == 4);
+  for (size_t i = 0; i < 4; ++i) {  // in the order of those that run together
+    CHECK(json["points"][i]["plan"] == (i % 2 == 0 ? "0.yaml" : "1.yaml"));
+    CHECK(json["points"][i]["context"] == (i < 2 ? 0 : 32));
+  }
+}
+
 TEST_CASE("Random plans and the sweeps of depth and width run") {
   const PlannedFolder place;
   const auto points = [&](const std::string& arguments) {
@@ -75,6 +118,8 @@ TEST_CASE("Bad input ends with one line and exit code 2, and nothing is written"
   check("--plan plan.yaml --sweep rows", "rows");
   check("--plan plan.yaml --sweep heads --random-plans 2", "nothing to compare");
   check("absent.yaml", "absent.yaml");
+  check("--plan plan.yaml --sweep heads --budget cpu0=1GiB", "planned already");
+  check("--model " + place.source() + " --sweep context --budget cpu0=1KiB,cpu1=1KiB", "KiB");
   check("--plan plan.yaml --sweep heads --machine absent.yaml", "absent.yaml");
   check("--plan plan.yaml --sweep heads --contexts 1000000", "1000000");
 }

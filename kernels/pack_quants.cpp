@@ -1,0 +1,189 @@
+// Panels of the formats that formats.h lists, from the one decoding that each of their files has.
+#include "kernels/pack_quants.h"
+
+#include <cstring>
+#include <iterator>
+
+#include "kernels/formats.h"
+#include "kernels/half.h"
+#include "kernels/kernel_set.h"
+#include "kernels/range.h"
+
+namespace tandem {
+namespace {
+
+/// One byte in four each.
+constexpr uint32_t in_every_byte(int bits) { return 0x01010101u * ((1u << bits) - 1); }
+
+/// Where the quads of a group lie in the planes: see QuantFormat.
+template <class Format>
+struct QuadPlace {
+  static constexpr QuantFormat f = Format::kFormat;
+  int low_line, low_shift, high_line = 0, high_shift = 0;
+
+  constexpr explicit QuadPlace(int g)
+      : low_line(f.low_bits == 4 ? g % 4 : g / 4),
+        low_shift(f.low_bits == 4 ? g / 4 * 4 : g % 4 * 2) {
+    if (f.high_bits == 0) return;
+    high_line = f.low_bits + (f.high_bits == 1 ? 0 : g / 4);
+    high_shift = f.high_bits == 1 ? g : g % 4 * 2;
+  }
+};
+
+/// Quants of one column into planes.
+template <class Format>
+void pack_quants(const Quants& from, int64_t column, std::byte* planes) {
+  constexpr QuantFormat f = Format::kFormat;
+  uint32_t lines[f.low_bits + f.high_bits] = {};
+  for (int g = 0; g < 8; ++g) {
+    const QuadPlace<Format> place(g);
+    uint32_t quad;
+    std::memcpy(&quad, from.q + 4 * g, 4);
+    lines[place.low_line] |= (quad & in_every_byte(f.low_bits)) << place.low_shift;
+    if (f.high_bits > 0)
+      lines[place.high_line] |= (quad >> f.low_bits & in_every_byte(f.high_bits))
+                                << place.high_shift;
+  }
+  for (size_t i = 0; i < std::size(lines); ++i)
+    std::memcpy(planes + 64 * i + 4 * static_cast<size_t>(column), &lines[i], 4);
+}
+
+template <class Format>
+void pack_scales(const Quants& from, int64_t block, int64_t column, std::byte* stretch) {
+  constexpr QuantFormat f = Format::kFormat;
+  std::memcpy(stretch + f.d_at(block) + 2 * column, &from.d, 2);
+  if (f.has_min) std::memcpy(stretch + f.shift_at(block) + 2 * column, &from.shift, 2);
+  if (f.superblock == 32) return;
+  for (int64_t i = 0; i < 32 / f.sub; ++i) {
+    const int64_t sub = block * (32 / f.sub) + i;
+    const auto scale = static_cast<std::byte>(from.scale[i]);
+    const auto min = static_cast<std::byte>(from.min[i]);
+    stretch[f.scales_at(sub) + column] = f.nibble_scales ? scale | min << 4 : scale;
+    if (f.has_min && !f.nibble_scales) stretch[f.minimums_at(sub) + column] = min;
+  }
+}
+
+template <class Format>
+int64_t panel_bytes_of(int64_t k) {
+  return div_up(k, Format::kFormat.span()) * Format::kFormat.stretch_bytes();
+}
+
+/// The 32 elements `b` of a row.
+template <class Format>
+Quants decode_quants(DType dtype, const std::byte* row, int64_t b) {
+  const int64_t blocks = Format::kFormat.superblock / 32;
+  Quants quants;
+  Format::decode(row + b / blocks * info(dtype).block_bytes, b % blocks, quants);
+  return quants;
+}
+
+template <class Format>
+void pack_panel_of(DType dtype, const std::byte* const rows[16], int64_t k, std::byte* panel) {
+  constexpr QuantFormat f = Format::kFormat;
+  constexpr int64_t kBlocks = f.span() / 32;
+  std::memset(panel, 0, static_cast<size_t>(panel_bytes_of<Format>(k)));
+  for (int64_t c = 0; c < 16; ++c)
+    for (int64_t b = 0; rows[c] != nullptr && b < k / 32; ++b) {
+      const Quants quants = decode_quants<Format>(dtype, rows[c], b);
+      std::byte* stretch = panel + b / kBlocks * f.stretch_bytes();
+      pack_scales<Format>(quants, b % kBlocks, c, stretch);
+      pack_quants<Format>(quants, c, stretch + f.quants_at(b % kBlocks));
+    }
+}
+
+/// The values of 32 quants.
+template <class Format>
+void dequantize(const Quants& from, float* out) {
+  constexpr QuantFormat f = Format::kFormat;
+  const float d = f16_to_f32(from.d), shift = f16_to_f32(from.shift);
+  for (int i = 0; i < 32; ++i) {
+    const int half = i / 16;
+    const int value = f.table ? kIq4Values[from.q[i]] : from.q[i] - f.offset;
+    out[i] = d * static_cast<float>(from.scale[half]) * static_cast<float>(value);
+    if (f.has_min) out[i] += shift * static_cast<float>(from.min[half]);
+  }
+}
+
+/// What pack_quants() and pack_scales() did, for one column.
+template <class Format>
+Quants unpack_quants(const std::byte* panel, int64_t b, int64_t column) {
+  constexpr QuantFormat f = Format::kFormat;
+  constexpr int64_t kBlocks = f.span() / 32;
+  const std::byte* stretch = panel + b / kBlocks * f.stretch_bytes();
+  const int64_t block = b % kBlocks;
+  Quants out;
+  out.d = half_at(stretch + f.d_at(block) + 2 * column);
+  if (f.has_min) out.shift = half_at(stretch + f.shift_at(block) + 2 * column);
+  for (int64_t i = 0; f.superblock > 32 && i < 2; ++i) {
+    const int64_t sub = (32 * block + 16 * i) / f.sub;
+    const int scale = byte_at(stretch + f.scales_at(sub) + column);
+    const int min = f.nibble_scales ? scale >> 4
+                    : f.has_min     ? byte_at(stretch + f.minimums_at(sub) + column)
+                                    : 0;
+    out.scale[i] = static_cast<int8_t>(f.nibble_scales ? scale & 15 : scale);
+    out.min[i] = static_cast<uint8_t>(min);
+  }
+  const auto line = [planes = stretch + f.quants_at(block) + 4 * column](int i) {
+    uint32_t quad;
+    std::memcpy(&quad, planes + 64 * i, 4);
+    return quad;
+  };
+  for (int g = 0; g < 8; ++g) {
+    const QuadPlace<Format> place(g);
+    uint32_t quad = line(place.low_line) >> place.low_shift & in_every_byte(f.low_bits);
+    if (f.high_bits > 0)
+      quad |= (line(place.high_line) >> place.high_shift & in_every_byte(f.high_bits))
+              << f.low_bits;
+    std::memcpy(out.q + 4 * g, &quad, 4);
+  }
+  return out;
+}
+
+}  // namespace
+
+void set_block_scale(DType dtype, float d, std::byte* block) {
+  const auto set = [block](int64_t at, float value) {
+    const uint16_t half = f32_to_f16(value);
+    std::memcpy(block + at, &half, sizeof half);
+  };
+  if (dtype == DType::kQ8_0 || dtype == DType::kQ4_0) set(0, d);
+  with_quant_format(dtype, [&](auto format) {
+    using Format = decltype(format);
+    constexpr QuantFormat f = Format::kFormat;
+    set(Format::kDAt, d);
+    if constexpr (f.has_min) {
+      // Scales and minimums are as large as each other; the minimums of superblocks are taken away.
+      const float mean = 0.5f * static_cast<float>((1 << (f.low_bits + f.high_bits)) - 1);
+      set(Format::kShiftAt, f.superblock == 32 ? -mean * d : mean * d);
+    }
+  });
+}
+
+int64_t quant_panel_bytes(DType dtype, int64_t k) {
+  int64_t bytes = 0;
+  with_quant_format(dtype, [&](auto format) { bytes = panel_bytes_of<decltype(format)>(k); });
+  return bytes;
+}
+
+void pack_quant_panel(DType dtype, const std::byte* const rows[16], int64_t k, std::byte* panel) {
+  with_quant_format(dtype,
+                    [&](auto format) { pack_panel_of<decltype(format)>(dtype, rows, k, panel); });
+}
+
+void dequantize_quants(DType dtype, const std::byte* row, int64_t k, float* out) {
+  with_quant_format(dtype, [&](auto format) {
+    using Format = decltype(format);
+    for (int64_t b = 0; b < k / 32; ++b)
+      dequantize<Format>(decode_quants<Format>(dtype, row, b), out + 32 * b);
+  });
+}
+
+void unpack_quant_column(DType dtype, const std::byte* panel, int64_t lane, int64_t k, float* out) {
+  with_quant_format(dtype, [&](auto format) {
+    using Format = decltype(format);
+    for (int64_t b = 0; b < k / 32; ++b)
+      dequantize<Format>(unpack_quants<Format>(panel, b, lane), out + 32 * b);
+  });
+}
+
+}  // namespace tandem

@@ -1,0 +1,102 @@
+// What formats of quantised blocks have in common: how a GGUF block is described once it is
+// decoded, and how panels of 16 columns hold it. One format is one file, format_*.h; formats.h
+// lists them. (The oldest two, Q8_0 and Q4_0, have panels of their own: pack.cpp.)
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+namespace tandem {
+
+/// A quant q of a column means d * scale * (q - offset), or d * scale * kIq4Values[q] with `table`;
+/// with minimums + shift * min. d and shift belong to a superblock, scale and min to a sub-block.
+///
+/// A panel is a row of stretches, each of them `span` elements of 16 columns: d (f16), shift (f16),
+/// scales (int8) and minimums (uint8), then for every 32 elements the quants by planes of bits. In
+/// a plane, byte 4 c + j of a line belongs to column c and element 4 g + j of group g: the lower
+/// plane has bits of two groups (4 bits: g and g + 4 in line g % 4) or of four (2 bits: line g / 4,
+/// bits 2 (g % 4)) in a byte; the upper plane of all eight (1 bit: bit g of the only line), or of
+/// four.
+struct QuantFormat {
+  int64_t superblock;  ///< 32: no scales but d; or 256
+  int64_t sub;         ///< 32 or 16
+  int low_bits;        ///< of the lower plane, 4 or 2
+  int high_bits = 0;   ///< of the upper plane, 0, 1 or 2
+  int offset = 0;      ///< 128 in panels that `table` has turned into values
+  bool has_min = false;
+  bool nibble_scales = false;  ///< scale and minimum are 4 bits each, in one byte of the panel
+  bool table = false;
+
+  constexpr int64_t span() const { return superblock == 32 ? 64 : superblock; }
+  constexpr int64_t head_bytes() const { return superblock == 32 && has_min ? 128 : 64; }
+  constexpr int64_t subs() const { return superblock == 32 ? 0 : superblock / sub; }
+  constexpr int64_t sub_bytes() const { return 16 * subs() * (has_min && !nibble_scales ? 2 : 1); }
+  constexpr int64_t quant_bytes() const { return 64 * (low_bits + high_bits); }  ///< of 32 elements
+  constexpr int64_t stretch_bytes() const {
+    return head_bytes() + sub_bytes() + span() / 32 * quant_bytes();
+  }
+
+  // Where it lies in a stretch, for the 32 elements `block` or the sub-block `i` of it.
+  constexpr int64_t d_at(int64_t block) const { return superblock == 32 ? 32 * block : 0; }
+  constexpr int64_t shift_at(int64_t block) const {
+    return superblock == 32 ? 64 + 32 * block : 32;
+  }
+  constexpr int64_t scales_at(int64_t i) const { return head_bytes() + 16 * i; }
+  constexpr int64_t minimums_at(int64_t i) const { return head_bytes() + 16 * (subs() + i); }
+  constexpr int64_t quants_at(int64_t block) const {
+    return head_bytes() + sub_bytes() + block * quant_bytes();
+  }
+};
+
+/// 32 elements of a row, decoded. d and shift are f16.
+struct Quants {
+  uint8_t q[32];
+  uint16_t d = 0;
+  uint16_t shift = 0;
+  int8_t scale[2] = {1, 1};  ///< of the first and the last 16
+  uint8_t min[2] = {1, 1};
+};
+
+/// Values of a 4-bit quant that are denser near 0. (ggml, kvalues_iq4nl)
+inline constexpr int8_t kIq4Values[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
+                                          1,    13,   25,  38,  53,  69,  89,  113};
+
+// For format_*.h. kDAt and kShiftAt there: bytes of a block where d and the minimums' factor lie.
+
+static inline uint16_t half_at(const std::byte* p) {
+  uint16_t half;
+  std::memcpy(&half, p, sizeof half);
+  return half;
+}
+static inline int byte_at(const std::byte* p) { return static_cast<int>(*p); }
+
+/// Elements i and i + 16 share byte i.
+static inline void decode_nibbles(const std::byte* bytes, Quants& out) {
+  for (int i = 0; i < 16; ++i) {
+    out.q[i] = static_cast<uint8_t>(byte_at(bytes + i) & 15);
+    out.q[i + 16] = static_cast<uint8_t>(byte_at(bytes + i) >> 4);
+  }
+}
+
+/// A fifth bit for each of 32 quants: bit i of four bytes, lowest first.
+static inline void decode_fifth_bits(const std::byte* bytes, Quants& out) {
+  for (int i = 0; i < 32; ++i)
+    out.q[i] = static_cast<uint8_t>(out.q[i] | ((byte_at(bytes + i / 8) >> i % 8) & 1) << 4);
+}
+
+/// 6-bit scale and minimum of sub-block i of 8, packed in 12 bytes as Q4_K and Q5_K have them.
+static inline void decode_k_scales(const std::byte* packed, int64_t i, Quants& out) {
+  int scale, min;
+  if (i < 4) {
+    scale = byte_at(packed + i) & 63;
+    min = byte_at(packed + i + 4) & 63;
+  } else {
+    scale = (byte_at(packed + i + 4) & 15) | byte_at(packed + i - 4) >> 6 << 4;
+    min = byte_at(packed + i + 4) >> 4 | byte_at(packed + i) >> 6 << 4;
+  }
+  out.scale[0] = out.scale[1] = static_cast<int8_t>(scale);
+  out.min[0] = out.min[1] = static_cast<uint8_t>(min);
+}
+
+}  // namespace tandem
