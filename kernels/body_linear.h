@@ -180,7 +180,8 @@ void linear_panels(const LinearTile& tile) {
   constexpr int P = Panels::kPanelsOfOne;
   if (tile.tokens == 1)
     for (; panel + P <= tile.num_panels; panel += P) linear_block<Panels, P, 1>(tile, panel, 0);
-  for (; panel < tile.num_panels; ++panel) linear_tokens<Panels, 1, Panels::kTokens>(tile, panel, 0);
+  for (; panel < tile.num_panels; ++panel)
+    linear_tokens<Panels, 1, Panels::kTokens>(tile, panel, 0);
 }
 
 inline void linear(const LinearTile& tile) {
