@@ -12,7 +12,7 @@
 namespace tandem {
 namespace {
 
-/// One byte in four each.
+/// The lowest bits of four bytes each.
 constexpr uint32_t in_every_byte(int bits) { return 0x01010101u * ((1u << bits) - 1); }
 
 /// Where the quads of a group lie in the planes: see QuantFormat.

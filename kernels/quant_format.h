@@ -23,7 +23,7 @@ struct QuantFormat {
   int64_t sub;         ///< 32 or 16
   int low_bits;        ///< of the lower plane, 4 or 2
   int high_bits = 0;   ///< of the upper plane, 0, 1 or 2
-  int offset = 0;      ///< 128 in panels that `table` has turned into values
+  int offset = 0;      ///< none with `table`
   bool has_min = false;
   bool nibble_scales = false;  ///< scale and minimum are 4 bits each, in one byte of the panel
   bool table = false;

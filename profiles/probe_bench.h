@@ -101,8 +101,9 @@ struct UnitBench {
                      int repetitions);
 };
 
-/// Whether a unit copies what others computed: not where its memory is the host's. What its kernels
-/// take is measured without what they write there for others, since most of a plan is its own.
+/// Whether a unit copies what others computed: not where its memory is the host's. The kernels of
+/// one that does are timed without publishing, which writes results over the link: most of them are
+/// read by the unit itself alone.
 inline bool copies_results(const UnitBench& bench) {
   return bench.device->enqueues() && bench.profile->unit.memory_bytes > 0;
 }

@@ -186,7 +186,7 @@ void plan(const Args& args) {
   const MachineProfile machine = open_machine(args.machine);
   SearchOptions options = search_options(args, machine);
   const ModelSpec model = open_spec(model_source(args.model));
-  check_unit_dtypes(model, units_among(machine, options.units), model.name);
+  check_unit_dtypes(used_dtypes(model), units_among(machine, options.units), model.name);
   options.workload = workload(args, model);
   prepare_output(args.output, {args.model.model, args.machine.machine});
   Report report{.result = search(model, machine, options),

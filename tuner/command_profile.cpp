@@ -11,6 +11,7 @@
 #include "profiles/topology.h"
 #include "tuner/cli.h"
 #include "tuner/commands.h"
+#include "tuner/plan_units.h"
 
 namespace tandem {
 namespace {
@@ -74,6 +75,7 @@ Json unit_json(const UnitProfile& profile) {
           {"dram_read_per_s", to_json(profile.dram_read_per_s)},
           {"cache_read_per_s", to_json(profile.cache_read_per_s)},
           {"barrier_s", to_json(profile.barrier_s)},
+          {"cold_start_s", to_json(profile.cold_start_s)},
           {"linear", std::move(linear)}};
 }
 
@@ -185,6 +187,7 @@ void profile(const Args& args) {
   const Machine machine = detect_machine();
   const std::vector<Unit> units =
       args.units.empty() ? default_units(machine) : parse_units(args.units, machine);
+  check_unit_dtypes({options.dtypes.begin(), options.dtypes.end()}, units, "--dtypes");
   prepare_output(args.output, {});
   warn_of_shared_cores(units);
   MachineProfile measured;
@@ -217,7 +220,7 @@ void add_profile_command(CLI::App& app, int& /*exit_code*/) {
                       "units as name=cores[,isa:NAME], separated by ';' (default: one for each "
                       "NUMA node and kind of core)");
   command->add_option("--dtypes", args->dtypes,
-                      "dtypes to measure, separated by ',' (default: all)");
+                      "dtypes to measure, separated by ',' (default: f32,f16,bf16,q8_0,q4_0)");
   command->add_option("-o,--output", args->output, "profile to write")->capture_default_str();
   add_output_options(*command, args->out);
   command->callback([args] { profile(*args); });

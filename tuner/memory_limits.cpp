@@ -38,6 +38,11 @@ std::vector<MemoryTotal> memory_totals(const Machine& machine, const std::vector
   return totals;
 }
 
+bool all_fit(const std::vector<MemoryTotal>& totals) {
+  return std::all_of(totals.begin(), totals.end(),
+                     [](const MemoryTotal& total) { return total.needed() <= total.present; });
+}
+
 void check_unit(const MachineProfile& machine, const std::string& unit, const std::string& where) {
   std::vector<std::string> known;
   for (const UnitProfile& profile : machine.units) known.push_back(profile.unit.name);

@@ -22,6 +22,9 @@ struct MemoryTotal {
 std::vector<MemoryTotal> memory_totals(const Machine& machine, const std::vector<Unit>& units,
                                        const std::vector<MemoryUse>& uses);
 
+/// Whether every memory has what its units need.
+bool all_fit(const std::vector<MemoryTotal>& totals);
+
 /// Error, beginning with `where`, for a unit that the machine lacks.
 void check_unit(const MachineProfile& machine, const std::string& unit, const std::string& where);
 

@@ -47,16 +47,15 @@ Plan with_units(Plan plan, const std::vector<std::string>& units, const std::str
   return plan;
 }
 
-void check_unit_dtypes(const ModelSpec& model, const std::vector<Unit>& units,
+void check_unit_dtypes(const std::set<DType>& dtypes, const std::vector<Unit>& units,
                        const std::string& where) {
-  const std::set<DType> used = used_dtypes(model);
-  const auto rare = std::find_if_not(used.begin(), used.end(), is_common);
+  const auto rare = std::find_if_not(dtypes.begin(), dtypes.end(), is_common);
   const auto cuda = std::find_if(units.begin(), units.end(),
                                  [](const Unit& unit) { return unit.kind == UnitKind::kCuda; });
-  if (rare == used.end() || cuda == units.end()) return;
+  if (rare == dtypes.end() || cuda == units.end()) return;
   throw Error(
-      fmt::format("{}: {} is a CUDA unit, which has no kernels for {} weights: plan for CPU units "
-                  "(--units), or take a file of f16, bf16, q8_0 or q4_0",
+      fmt::format("{}: {} is a CUDA unit, which has no kernels for {} weights: take CPU units "
+                  "(--units), or weights of f32, f16, bf16, q8_0 or q4_0",
                   where, cuda->name, name(*rare)));
 }
 

@@ -1,11 +1,11 @@
 // Names the units of a plan anew, so that plans made over different units run on one executor.
 #pragma once
 
+#include <set>
 #include <string>
 #include <vector>
 
 #include "profiles/machine_profile.h"
-#include "sim/model_spec.h"
 #include "sim/plan.h"
 
 namespace tandem {
@@ -14,9 +14,8 @@ namespace tandem {
 /// them. Units that the plan did not have get nothing.
 Plan with_units(Plan plan, const std::vector<std::string>& units, const std::string& where);
 
-/// Error `where: ...` where a CUDA unit is among `units` and has no kernels for a dtype of the
-/// model.
-void check_unit_dtypes(const ModelSpec& model, const std::vector<Unit>& units,
+/// Error `where: ...` where a CUDA unit is among `units` and has no kernels for one of the dtypes.
+void check_unit_dtypes(const std::set<DType>& dtypes, const std::vector<Unit>& units,
                        const std::string& where);
 
 /// Indices of the units that have any columns, heads or the embedding, ascending.

@@ -86,9 +86,7 @@ bool Scorer::fits(const Plan& plan) const {
     const auto budget = options_.budget_bytes.find(plan.units[unit]);
     if (budget != options_.budget_bytes.end() && memory[unit].own() > budget->second) return false;
   }
-  const auto totals = memory_totals(machine_.machine, units_named(machine_, plan.units), memory);
-  return std::all_of(totals.begin(), totals.end(),
-                     [](const MemoryTotal& total) { return total.needed() <= total.present; });
+  return all_fit(memory_totals(machine_.machine, units_named(machine_, plan.units), memory));
 }
 
 std::string Scorer::memory_table(const Plan& plan) const {

@@ -128,7 +128,6 @@ Plan free_plan(const SearchSpace& space) {
 /// The most that any units and links of the host's memory were measured, or are taken, to draw from
 /// it at once; infinite where nothing is streamed.
 double host_per_s(const SearchSpace& space) {
-  constexpr size_t kMostForAllSubsets = 10;
   const CostModel& cost = space.cost;
   const int units = static_cast<int>(space.units.size());
   std::vector<int> lanes;
@@ -139,17 +138,7 @@ double host_per_s(const SearchSpace& space) {
     lanes.push_back(units + unit);
     streams = true;
   }
-  if (!streams) return std::numeric_limits<double>::infinity();
-  double most = 0, sum = 0;
-  for (const int lane : lanes) sum += cost.capacity_per_s(uint64_t{1} << lane);
-  if (lanes.size() > kMostForAllSubsets) return sum;
-  for (uint64_t subset = 1; subset < uint64_t{1} << lanes.size(); ++subset) {
-    uint64_t mask = 0;
-    for (size_t i = 0; i < lanes.size(); ++i)
-      if (subset >> i & 1) mask |= uint64_t{1} << lanes[i];
-    most = std::max(most, cost.capacity_per_s(mask));
-  }
-  return most;
+  return streams ? most_together_per_s(cost, lanes) : std::numeric_limits<double>::infinity();
 }
 
 StepRelaxation relax_decode(const SearchSpace& space) {

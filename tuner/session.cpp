@@ -163,7 +163,7 @@ Session open_session(const SessionArgs& args, std::optional<int64_t> context) {
   }
   if (!args.kv.empty()) session.plan.kv_dtype = parse_kv_dtype(args.kv);
   session.units = units_of(session.plan, session.machine, args.plan);
-  check_unit_dtypes(session.model->spec, session.units, session.model->spec.name);
+  check_unit_dtypes(used_dtypes(session.model->spec), session.units, session.model->spec.name);
   return session;
 }
 
@@ -176,9 +176,7 @@ Plan read_session_plan(const Session& session, const std::string& path, bool for
 }
 
 bool has_memory(const Session& session, const ExecutorOptions& options) {
-  const std::vector<MemoryTotal> totals = totals_of(session, options);
-  return std::all_of(totals.begin(), totals.end(),
-                     [](const MemoryTotal& total) { return total.needed() <= total.present; });
+  return all_fit(totals_of(session, options));
 }
 
 std::unique_ptr<Executor> open_executor(const Session& session, const ExecutorOptions& options) {

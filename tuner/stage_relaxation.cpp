@@ -10,25 +10,15 @@ namespace {
 
 constexpr double kImpossible = std::numeric_limits<double>::infinity();
 
-/// The most that any of the units draw from their one memory together.
-double most_together_per_s(const CostModel& cost, int units) {
-  constexpr int kMostForAllSubsets = 10;
-  double most = 0;
-  if (units <= kMostForAllSubsets)
-    for (uint64_t mask = 1; mask < uint64_t{1} << units; ++mask)
-      most = std::max(most, cost.capacity_per_s(mask));
-  else
-    for (int unit = 0; unit < units; ++unit) most += cost.capacity_per_s(uint64_t{1} << unit);
-  return most;
-}
-
 /// Time to draw `bytes` where all units share one memory; a task alone draws at most `alone_per_s`.
 /// 0 where they do not.
 double memory_floor_s(const StagePricer& pricer, double bytes, double alone_per_s) {
   const CostModel& cost = pricer.cost();
   for (int unit = 1; unit < pricer.num_units(); ++unit)
     if (cost.memory_of(unit) != cost.memory_of(0)) return 0;
-  return bytes / std::max(alone_per_s, most_together_per_s(cost, pricer.num_units()));
+  std::vector<int> units(static_cast<size_t>(pricer.num_units()));
+  std::iota(units.begin(), units.end(), 0);
+  return bytes / std::max(alone_per_s, most_together_per_s(cost, units));
 }
 
 /// Whether a unit draws on the memory that copies over links draw on.
@@ -194,6 +184,20 @@ double longest_s(const StageRelaxation& stage) {
 }
 
 }  // namespace
+
+double most_together_per_s(const CostModel& cost, std::span<const int> lanes) {
+  constexpr size_t kMostForAllSubsets = 10;
+  double most = 0, sum = 0;
+  for (const int lane : lanes) sum += cost.capacity_per_s(uint64_t{1} << lane);
+  if (lanes.size() > kMostForAllSubsets) return sum;
+  for (uint64_t subset = 1; subset < uint64_t{1} << lanes.size(); ++subset) {
+    uint64_t mask = 0;
+    for (size_t i = 0; i < lanes.size(); ++i)
+      if (subset >> i & 1) mask |= uint64_t{1} << lanes[i];
+    most = std::max(most, cost.capacity_per_s(mask));
+  }
+  return most;
+}
 
 StageRelaxation relax_columns(StagePricer& pricer, Stage stage, int64_t layers) {
   StageRelaxation relaxed;

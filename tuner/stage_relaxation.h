@@ -2,6 +2,7 @@
 // every split of it.
 #pragma once
 
+#include <span>
 #include <vector>
 
 #include "tuner/unit_curve.h"
@@ -30,6 +31,9 @@ struct StageRelaxation {
   std::vector<double> cell_draw;  ///< [unit] fewest bytes of the host's memory for a cell
   double floor_s = 0;             ///< no split is faster
 };
+
+/// The most bytes/s that any of the lanes (see CostModel) draw from their one memory together.
+double most_together_per_s(const CostModel& cost, std::span<const int> lanes);
 
 StageRelaxation relax_columns(StagePricer& pricer, Stage stage, int64_t layers);
 StageRelaxation relax_attention(StagePricer& pricer, int64_t layers);

@@ -1,34 +1,16 @@
-// What whole-model benches ask of the machine and of the figures they take. One place for how a
-// median is taken.
+// What whole-model benches ask of the machine.
 #pragma once
 
-#include <algorithm>
-#include <chrono>
+#include <cstdint>
+#include <iterator>
 #include <vector>
 
 #include "kernels/kernel_set.h"
 #include "kernels/team.h"
+#include "profiles/pinned.h"
 #include "profiles/topology.h"
 
 namespace tandem {
-
-using Clock = std::chrono::steady_clock;
-
-inline double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-inline double quantile(std::vector<double> values, double q) {
-  std::sort(values.begin(), values.end());
-  return values[static_cast<size_t>(q * static_cast<double>(values.size() - 1) + 0.5)];
-}
-
-inline double median(const std::vector<double>& values) { return quantile(values, 0.5); }
-
-/// Interquartile range over the median.
-inline double spread(const std::vector<double>& values) {
-  return (quantile(values, 0.75) - quantile(values, 0.25)) / median(values);
-}
 
 /// Bytes/s of one read of `memory` by all cores, each its own part.
 inline double read_all(const std::vector<int>& cores, const std::byte* memory, int64_t bytes) {
@@ -36,11 +18,11 @@ inline double read_all(const std::vector<int>& cores, const std::byte* memory, i
   Team team(cores, false);
   team.wake();
   std::vector<uint64_t> sums(cores.size());
-  const auto start = Clock::now();
+  const double start_s = steady_now_s();
   team.run([&](int worker) {
     sums[static_cast<size_t>(worker)] = kernel_set("").read(memory + worker * part, part);
   });
-  const double seconds = seconds_since(start);
+  const double seconds = steady_now_s() - start_s;
   return static_cast<double>(part * std::ssize(cores)) / seconds;
 }
 
@@ -50,13 +32,14 @@ inline double peak_of_all(const std::vector<int>& cores, ActivationFormat format
   Team team(cores, false);
   team.wake();
   std::vector<double> operations(cores.size());
-  const auto start = Clock::now();
+  const double start_s = steady_now_s();
   team.run([&](int worker) {
     operations[static_cast<size_t>(worker)] = kernel_set("").peak(format, kRounds);
   });
+  const double seconds = steady_now_s() - start_s;
   double sum = 0;
   for (const double n : operations) sum += n;
-  return sum / seconds_since(start);
+  return sum / seconds;
 }
 
 /// One unit of all cores.

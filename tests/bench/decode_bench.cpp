@@ -1,9 +1,11 @@
 #include "bench/decode_bench.h"
 
 #include <cstring>
+#include <utility>
 
 #include "bench/bench_machine.h"
 #include "kernels/memory.h"
+#include "profiles/measure.h"
 #include "runtime/executor.h"
 #include "tuner/legal_plans.h"
 #include "tuner/model_source.h"
@@ -45,7 +47,7 @@ double decode_step_s(Executor& executor) {
             .makespan_s;
     if (i >= 2) steps.push_back(s);
   }
-  return median(steps);
+  return figure_of(std::move(steps)).median;
 }
 
 }  // namespace
@@ -70,12 +72,12 @@ DecodeRow bench_decode(const std::string& shape, DType dtype, const std::vector<
     split_over_one.push_back(one_s / split_s);
   }
   return {.dtype = dtype,
-          .dram_read_per_s = median(dram),
-          .one_unit_per_s = median(one_rate),
-          .one_unit_tokens_per_s = median(one_rate) / bytes,
-          .share = median(share),
-          .share_spread = spread(share),
-          .split_over_one = median(split_over_one)};
+          .dram_read_per_s = figure_of(dram).median,
+          .one_unit_per_s = figure_of(one_rate).median,
+          .one_unit_tokens_per_s = figure_of(one_rate).median / bytes,
+          .share = figure_of(share).median,
+          .share_spread = figure_of(share).spread,
+          .split_over_one = figure_of(split_over_one).median};
 }
 
 }  // namespace tandem

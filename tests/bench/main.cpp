@@ -11,7 +11,7 @@
 
 #include "bench/decode_bench.h"
 #include "bench/step_bench.h"
-#include "kernels/error.h"
+#include "tuner/cli.h"
 
 namespace tandem {
 void register_kernel_benches();
@@ -37,11 +37,8 @@ std::vector<int> allowed_cores() {
 
 std::vector<DType> dtypes_of(const BenchOptions& options) {
   std::vector<DType> dtypes;
-  for (const std::string& text : options.dtypes) {
-    const auto dtype = parse_dtype(text);
-    if (!dtype) throw Error(fmt::format("--dtypes: unknown dtype '{}'", text));
-    dtypes.push_back(*dtype);
-  }
+  for (const std::string& text : options.dtypes)
+    dtypes.push_back(parse_dtype_option("--dtypes", text));
   return dtypes;
 }
 

@@ -6,6 +6,7 @@
 
 #include "bench/bench_machine.h"
 #include "kernels/memory.h"
+#include "profiles/measure.h"
 #include "runtime/executor.h"
 #include "tuner/legal_plans.h"
 #include "tuner/model_source.h"
@@ -72,14 +73,14 @@ StepTable bench_steps(const std::string& shape, DType dtype, const std::vector<i
                                         peak.back());
     }
   }
-  StepTable table{median(dram), median(peak), {}};
+  StepTable table{figure_of(dram).median, figure_of(peak).median, {}};
   for (size_t i = 0; i < widths.size(); ++i)
     table.rows.push_back({.tokens = widths[i],
-                          .seconds = median(series[i].seconds),
-                          .spread = spread(series[i].seconds),
-                          .over_one = median(series[i].over_one),
-                          .of_memory = median(series[i].of_memory),
-                          .of_arithmetic = median(series[i].of_arithmetic)});
+                          .seconds = figure_of(series[i].seconds).median,
+                          .spread = figure_of(series[i].seconds).spread,
+                          .over_one = figure_of(series[i].over_one).median,
+                          .of_memory = figure_of(series[i].of_memory).median,
+                          .of_arithmetic = figure_of(series[i].of_arithmetic).median});
   return table;
 }
 

@@ -4,22 +4,14 @@
 #include <doctest/doctest.h>
 
 #include "kernels/error.h"
+#include "tests/tuner/search_problem.h"
 #include "tests/tuner/tiny_machine.h"
-#include "tests/tuner/tiny_model.h"
 #include "tuner/legal_plans.h"
 #include "tuner/search.h"
 
 using namespace tandem;
 
 namespace {
-
-constexpr TinyShape kShape{.hidden = 256, .intermediate = 1024, .kv_heads = 4, .vocab = 2048};
-
-SearchOptions decode_only(int64_t context = 0) {
-  SearchOptions options;
-  options.workload = {.context = context, .tokens = 1, .prompt = 0};
-  return options;
-}
 
 int64_t total(const MemoryUse& memory) { return memory.own(); }
 
@@ -42,7 +34,7 @@ TEST_CASE("units of one memory hold a column once, units of two memories twice")
 }
 
 TEST_CASE("a budget is kept, and its bound is not above the plan") {
-  const ModelSpec model = tiny_model(kShape);
+  const ModelSpec model = tiny_model(kDivisible);
   const MachineProfile machine = tiny_machine({{"a", 3e9}, {"b", 1e9}});
   const SearchResult unlimited = search(model, machine, decode_only());
   const int64_t wanted = total(plan_memory(model, machine, unlimited.plan)[0]);
@@ -65,7 +57,7 @@ TEST_CASE("a budget is kept, and its bound is not above the plan") {
 }
 
 TEST_CASE("budgets of all units are shared out") {
-  const ModelSpec model = tiny_model(kShape);
+  const ModelSpec model = tiny_model(kDivisible);
   const MachineProfile machine = tiny_machine({{"a", 3e9}, {"b", 1e9}});
   SearchOptions options = decode_only();
   Plan alone = single_unit_plan(model, {"a", "b"}, 0);
@@ -79,7 +71,7 @@ TEST_CASE("budgets of all units are shared out") {
 }
 
 TEST_CASE("budgets that nothing fits end with what is needed") {
-  const ModelSpec model = tiny_model(kShape);
+  const ModelSpec model = tiny_model(kDivisible);
   const MachineProfile machine = tiny_machine({{"a", 3e9}, {"b", 1e9}});
   SearchOptions options = decode_only();
   options.budget_bytes = {{"a", 1 << 20}, {"b", 1 << 20}};

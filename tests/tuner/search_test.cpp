@@ -8,8 +8,8 @@
 #include "kernels/error.h"
 #include "sim/residency.h"
 #include "sim/simulate.h"
+#include "tests/tuner/search_problem.h"
 #include "tests/tuner/tiny_machine.h"
-#include "tests/tuner/tiny_model.h"
 #include "tuner/legal_plans.h"
 #include "tuner/search_space.h"
 #include "tuner/shares.h"
@@ -17,14 +17,6 @@
 using namespace tandem;
 
 namespace {
-
-constexpr TinyShape kShape{.hidden = 256, .intermediate = 1024, .kv_heads = 4, .vocab = 2048};
-
-SearchOptions decode_only(int64_t context = 0) {
-  SearchOptions options;
-  options.workload = {.context = context, .tokens = 1, .prompt = 0};
-  return options;
-}
 
 double decode_s(const ModelSpec& model, const MachineProfile& machine, Plan plan,
                 const Workload& workload) {
@@ -84,7 +76,7 @@ MachineProfile crowded_machine() {
 }  // namespace
 
 TEST_CASE("units of speed 3 to 1 get three quarters and one quarter of everything") {
-  const ModelSpec model = tiny_model(kShape);
+  const ModelSpec model = tiny_model(kDivisible);
   const MachineProfile machine = tiny_machine({{"a", 3e9}, {"b", 1e9}});
   const SearchResult result = search(model, machine, decode_only());
   check_plan(result.plan, model, "plan");
@@ -107,7 +99,7 @@ TEST_CASE("units of speed 3 to 1 get three quarters and one quarter of everythin
 }
 
 TEST_CASE("a unit that does not pay for its hand-offs is left out, and the verdict says so") {
-  const ModelSpec model = tiny_model(kShape);
+  const ModelSpec model = tiny_model(kDivisible);
   // b would save at most 1/101 of each stage's 0.1 to 2 ms, a hand-off costs 1 ms.
   const MachineProfile machine = tiny_machine({{"a", 1e9}, {"b", 1e7}}, 1e-3);
   const SearchResult result = search(model, machine, decode_only());
@@ -119,7 +111,7 @@ TEST_CASE("a unit that does not pay for its hand-offs is left out, and the verdi
 }
 
 TEST_CASE("of three units the one that does not pay is left out of the plan") {
-  const ModelSpec model = tiny_model(kShape);
+  const ModelSpec model = tiny_model(kDivisible);
   MachineProfile machine = tiny_machine({{"a", 3e9}, {"c", 1e6}, {"b", 1e9}});
   // Stages take 0.1 to 1 ms. Only c's hand-offs are slow.
   for (Link& link : machine.links)
@@ -131,7 +123,8 @@ TEST_CASE("of three units the one that does not pay is left out of the plan") {
 }
 
 TEST_CASE("one unit needs no search") {
-  const SearchResult result = search(tiny_model(kShape), tiny_machine({{"a", 1e9}}), decode_only());
+  const SearchResult result =
+      search(tiny_model(kDivisible), tiny_machine({{"a", 1e9}}), decode_only());
   CHECK(result.verdict == "a alone: the only unit");
   CHECK(result.candidates.size() == 1);
   CHECK(result.plan.predicted->gap >= 0);
@@ -157,7 +150,7 @@ TEST_CASE("the plan is the fastest of all there are, but for hand-offs that over
 }
 
 TEST_CASE("prefill and decode get their own columns, but keys and values one home") {
-  const ModelSpec model = tiny_model(kShape);
+  const ModelSpec model = tiny_model(kDivisible);
   // Decode 3 to 1, prefill 1 to 1.
   const MachineProfile machine = tiny_machine({{"a", 3e9, 2e7}, {"b", 1e9, 2e7}});
   SearchOptions options = decode_only(1024);
