@@ -124,7 +124,7 @@ class CudaDevice : public Device {
   template <class Function>
   void for_pieces(std::span<const CudaMatrix* const> matrices, Range columns, bool products,
                   const Function& f);
-  void product(const Matrix& weights, Range columns, const Input& input, float* y,
+  void product(const WeightMatrix& weights, Range columns, const Input& input, float* y,
                int64_t y_stride);
   void linear_piece(const LinearLaunch& launch, const Input& input);
   void gate_up_piece(const GateUpLaunch& launch, const Input& input);

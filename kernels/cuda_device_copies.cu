@@ -5,13 +5,14 @@
 
 namespace tandem::cuda {
 
-int64_t slot_bytes(std::span<const Matrix> matrices, int64_t columns) {
+int64_t slot_bytes(std::span<const WeightMatrix> matrices, int64_t columns) {
   int64_t sum = 0;
-  for (const Matrix& matrix : matrices) sum += matrix_bytes(matrix.dtype, columns, matrix.k);
+  for (const WeightMatrix& matrix : matrices) sum += matrix_bytes(matrix.dtype, columns, matrix.k);
   return sum;
 }
 
-void copy_columns(const Matrix& from, const Matrix& to, Range columns, cudaStream_t stream) {
+void copy_columns(const WeightMatrix& from, const WeightMatrix& to, Range columns,
+                  cudaStream_t stream) {
   const auto copy = [stream](const void* source, const void* target, int64_t bytes) {
     TANDEM_CUDA_CHECK(cudaMemcpyAsync(const_cast<void*>(target), source, static_cast<size_t>(bytes),
                                       cudaMemcpyHostToDevice, stream));
@@ -44,15 +45,15 @@ void CopyAhead::join(cudaStream_t compute) {
   done_.hold(compute);
 }
 
-void CopyAhead::fetch(std::span<const Matrix> matrices, Range columns, cudaStream_t compute,
-                      std::span<Matrix> there) {
+void CopyAhead::fetch(std::span<const WeightMatrix> matrices, Range columns, cudaStream_t compute,
+                      std::span<WeightMatrix> there) {
   if (bytes() == 0 || slot_bytes(matrices, columns.size()) > kStreamSlotBytes)
     throw std::logic_error("a piece of streamed weights does not fit into a slot");
   Slot& slot = slots_[next_];
   if (slot.in_use) slot.read.hold(stream_.get());
   const std::byte* base = slot.memory.get();
   for (size_t i = 0; i < matrices.size(); ++i) {
-    const Matrix& from = matrices[i];
+    const WeightMatrix& from = matrices[i];
     there[i] = matrix_at(base, from.dtype, columns, from.k);
     copy_columns(from, there[i], columns, stream_.get());
     base += matrix_bytes(from.dtype, columns.size(), from.k);

@@ -16,10 +16,11 @@
 namespace tandem::cuda {
 
 /// Bytes that `columns` columns of all matrices take in a slot.
-int64_t slot_bytes(std::span<const Matrix> matrices, int64_t columns);
+int64_t slot_bytes(std::span<const WeightMatrix> matrices, int64_t columns);
 
 /// Queues a copy of `columns` from one layout of a matrix to another, over `stream`.
-void copy_columns(const Matrix& from, const Matrix& to, Range columns, cudaStream_t stream);
+void copy_columns(const WeightMatrix& from, const WeightMatrix& to, Range columns,
+                  cudaStream_t stream);
 
 class CopyAhead {
  public:
@@ -34,8 +35,8 @@ class CopyAhead {
 
   /// Copies `columns` of each matrix, which lies in pinned host memory, into the next slot; in
   /// `there` it lies as kernels queued on `compute` up to release() may read it.
-  void fetch(std::span<const Matrix> matrices, Range columns, cudaStream_t compute,
-             std::span<Matrix> there);
+  void fetch(std::span<const WeightMatrix> matrices, Range columns, cudaStream_t compute,
+             std::span<WeightMatrix> there);
   void release(cudaStream_t compute);
 
  private:

@@ -48,13 +48,13 @@ CudaDevice::Input CudaDevice::prepare(const LinearInput& input,
 template <class Function>
 void CudaDevice::for_pieces(std::span<const CudaMatrix* const> matrices, Range columns,
                             bool products, const Function& f) {
-  std::array<Matrix, 2> here{}, streamed{}, fetched{};
+  std::array<WeightMatrix, 2> here{}, streamed{}, fetched{};
   size_t count = 0;
   for (size_t i = 0; i < matrices.size(); ++i) {
     here[i] = matrices[i]->packed;
     if (matrices[i]->home == Home::kStreamed) streamed[count++] = here[i];
   }
-  const std::span<const Matrix> sources(streamed.data(), count);
+  const std::span<const WeightMatrix> sources(streamed.data(), count);
   int64_t step = products ? kProductColumns : columns.size();
   if (count > 0)
     step = std::min(step, kStreamSlotBytes / slot_bytes(sources, kColumnAlign) * kColumnAlign);
@@ -65,13 +65,13 @@ void CudaDevice::for_pieces(std::span<const CudaMatrix* const> matrices, Range c
     if (count > 0) copies_.fetch(sources, piece, stream(), fetched);
     for (size_t i = 0, next = 0; i < matrices.size(); ++i)
       if (matrices[i]->home == Home::kStreamed) here[i] = fetched[next++];
-    f(std::span<const Matrix>(here), piece);
+    f(std::span<const WeightMatrix>(here), piece);
     if (count > 0) copies_.release(stream());
   }
 }
 
 /// y[t][c - columns.begin] = x[t] . column c, by whichever way suits the tokens.
-void CudaDevice::product(const Matrix& weights, Range columns, const Input& input, float* y,
+void CudaDevice::product(const WeightMatrix& weights, Range columns, const Input& input, float* y,
                          int64_t y_stride) {
   if (!by_products(input.tokens)) {
     cuda::linear({.weights = weights,
@@ -115,7 +115,7 @@ void CudaDevice::linear(const LinearArgs& args) {
                         .y_stride = args.y_stride,
                         .add = args.add};
     for_pieces(std::array{cuda_matrix(args.weights)}, args.columns, by_products(input.tokens),
-               [&](std::span<const Matrix> weights, Range columns) {
+               [&](std::span<const WeightMatrix> weights, Range columns) {
                  launch.weights = weights[0];
                  launch.columns = columns;
                  linear_piece(launch, input);
@@ -146,7 +146,8 @@ void CudaDevice::gate_up(const GateUpArgs& args) {
                         .shared = published(args.h, args.publish),
                         .h_stride = args.h_stride};
     for_pieces(std::array{cuda_matrix(args.gate), cuda_matrix(args.up)}, args.columns,
-               by_products(input.tokens), [&](std::span<const Matrix> weights, Range columns) {
+               by_products(input.tokens),
+               [&](std::span<const WeightMatrix> weights, Range columns) {
                  launch.gate = weights[0];
                  launch.up = weights[1];
                  launch.columns = columns;
@@ -159,7 +160,7 @@ void CudaDevice::gate_up(const GateUpArgs& args) {
 void CudaDevice::multiply(const PlacedMatrix* weights, Range columns, const Input& input, float* y,
                           int64_t y_stride) {
   for_pieces(std::array{cuda_matrix(weights)}, columns, by_products(input.tokens),
-             [&](std::span<const Matrix> here, Range piece) {
+             [&](std::span<const WeightMatrix> here, Range piece) {
                product(here[0], piece, input, y + (piece.begin - columns.begin), y_stride);
              });
 }

@@ -29,7 +29,7 @@ std::shared_ptr<const CudaMatrix> WeightLoader::place(const MatrixSource& source
   return matrix;
 }
 
-void WeightLoader::load(const MatrixSource& source, const Matrix& packed) {
+void WeightLoader::load(const MatrixSource& source, const WeightMatrix& packed) {
   const int64_t one = matrix_bytes(source.dtype, 1, source.k);  // rounded up: pieces fit surely
   if (one > kStagingBytes)
     throw Error(fmt::format("weights: rows of {} elements are too long for a CUDA unit", source.k));

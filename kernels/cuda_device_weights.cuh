@@ -14,8 +14,8 @@
 namespace tandem::cuda {
 
 struct CudaMatrix : PlacedMatrix {
-  Bytes memory;   ///< the device's, or pinned
-  Matrix packed;  ///< in `memory`
+  Bytes memory;         ///< the device's, or pinned
+  WeightMatrix packed;  ///< in `memory`
   Home home = Home::kResident;
 };
 
@@ -36,7 +36,7 @@ class WeightLoader {
     Event copied;
     bool in_use = false;
   };
-  void load(const MatrixSource& source, const Matrix& packed);
+  void load(const MatrixSource& source, const WeightMatrix& packed);
 
   int device_;
   cudaStream_t stream_;

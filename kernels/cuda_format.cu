@@ -28,12 +28,12 @@ void split_blocks(DType dtype, const std::byte* row, int64_t k, std::byte* quant
 
 }  // namespace
 
-Matrix matrix_at(const std::byte* base, DType dtype, Range columns, int64_t k) {
-  Matrix matrix{.dtype = dtype,
-                .k = k,
-                .columns = columns,
-                .column_bytes = column_bytes(dtype, k),
-                .quants = base};
+WeightMatrix matrix_at(const std::byte* base, DType dtype, Range columns, int64_t k) {
+  WeightMatrix matrix{.dtype = dtype,
+                      .k = k,
+                      .columns = columns,
+                      .column_bytes = column_bytes(dtype, k),
+                      .quants = base};
   if (has_scales(dtype))
     matrix.scales =
         reinterpret_cast<const uint16_t*>(base + quants_bytes(dtype, columns.size(), k));

@@ -30,7 +30,7 @@ struct DeviceValue {
 /// multiple of 16, the tail zero; block formats have their f16 scales apart, k / 32 a column, no
 /// gaps. Quants are as the file stores them: Q8_0 32 int8 a block, Q4_0 16 bytes a block (low
 /// nibbles elements 0..15, high 16..31).
-struct Matrix {
+struct WeightMatrix {
   DType dtype = DType::kF32;
   int64_t k = 0;
   Range columns;  ///< those that lie here; column c is the (c - columns.begin)-th
@@ -39,7 +39,7 @@ struct Matrix {
   const uint16_t* scales = nullptr;  ///< [columns x k / 32]; null where the dtype has none
 };
 /// The matrix whose matrix_bytes() begin at `base`.
-Matrix matrix_at(const std::byte* base, DType dtype, Range columns, int64_t k);
+WeightMatrix matrix_at(const std::byte* base, DType dtype, Range columns, int64_t k);
 /// On the host: lays out columns of a source, whose rows are in file format, at `out` (matrix_bytes
 /// of it).
 void pack_columns(const MatrixSource& source, Range columns, std::byte* out);
@@ -73,7 +73,7 @@ void prepare(const PrepareLaunch& launch, cudaStream_t stream);
 // ------------------------------------------------------------
 
 struct LinearLaunch {
-  Matrix weights;
+  WeightMatrix weights;
   Prepared input;
   int64_t tokens = 0;  ///< <= 16
   Range columns;
@@ -89,7 +89,7 @@ void linear_together(std::span<const LinearLaunch> launches, cudaStream_t stream
 inline constexpr int kMaxLinearsTogether = 3;
 
 struct GateUpLaunch {
-  Matrix gate, up;
+  WeightMatrix gate, up;
   Prepared gate_input, up_input;  ///< the same where both dtypes want the same form
   int64_t tokens = 0;             ///< <= 16
   Range columns;
@@ -110,7 +110,7 @@ void close_blas(Blas* blas);
 
 struct PrefillLaunch {
   Blas* blas = nullptr;
-  Matrix weights;
+  WeightMatrix weights;
   const float* x = nullptr;  ///< [tokens x k], normed already
   int64_t tokens = 0;
   Range columns;

@@ -190,7 +190,7 @@ __global__ void __launch_bounds__(S::kMaxWarps* kLanes, S::kMinBlocks)
 // ------------------------------------------------------------------------------------------
 
 Part part(const LinearLaunch& launch) {
-  const Matrix& weights = launch.weights;
+  const WeightMatrix& weights = launch.weights;
   assert(weights.columns.contains(launch.columns));
   const int64_t first = launch.columns.begin - weights.columns.begin;
   const int64_t scales = weights.scales == nullptr ? 0 : weights.k / 32;

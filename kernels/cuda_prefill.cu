@@ -75,7 +75,7 @@ __global__ void __launch_bounds__(kThreads) convert_rows(const ConvertArguments 
   }
 }
 
-/// `columns` columns of blocks, as in Matrix.
+/// `columns` columns of blocks, as in WeightMatrix.
 struct DecodeArguments {
   const std::byte* quants;
   const uint16_t* scales;
@@ -139,7 +139,7 @@ Operand input_of_product(const PrefillLaunch& request, Range tokens, std::byte* 
   return {scratch, eights * kEight};
 }
 
-Operand weights_of_product(const Matrix& weights, Range columns, std::byte* scratch,
+Operand weights_of_product(const WeightMatrix& weights, Range columns, std::byte* scratch,
                            cudaStream_t stream) {
   const int64_t first = columns.begin - weights.columns.begin, k = weights.k;
   const std::byte* quants = weights.quants + first * weights.column_bytes;
@@ -162,7 +162,7 @@ Operand weights_of_product(const Matrix& weights, Range columns, std::byte* scra
 /// Some tokens times all columns. False: the library cannot.
 bool multiply_tokens(const PrefillLaunch& request, const ProductPieces& pieces, Range tokens,
                      cudaStream_t stream) {
-  const Matrix& weights = request.weights;
+  const WeightMatrix& weights = request.weights;
   const Range all = request.columns;
   std::byte* input = request.scratch + kBlasWorkspaceBytes;
   const Operand x = input_of_product(request, tokens, input, stream);

@@ -20,6 +20,8 @@ struct Range {
 
 /// End of a range that has no upper limit (positions of an attention part, tokens of a phase).
 inline constexpr int64_t kOpenEnd = INT64_MAX;
+/// Every position.
+inline constexpr Range kAll{0, kOpenEnd};
 
 /// Context positions are attended in chunks of this many, counted from position 0, merged in
 /// ascending order. Cuts of a context fall on multiples of it.

@@ -24,7 +24,7 @@ struct CaseState {
 };
 
 /// Samples taken between two probes of the machine.
-struct Block {
+struct ProbedBlock {
   Probe before, after;
 };
 
@@ -94,7 +94,7 @@ class MeasuringLoop {
 
   /// Where it is known which state counts, waits a little for the machine to come back to it.
   void open_block() {
-    Block block;
+    ProbedBlock block;
     block.before = blocks_.empty() ? options_.probe() : blocks_.back().after;
     for (int i = 0; i < kPatience && reference_ && !same_state(block.before, *reference_); ++i)
       block.before = options_.probe();
@@ -109,7 +109,7 @@ class MeasuringLoop {
 
   std::vector<char> blocks_like(const Probe& reference) const {
     std::vector<char> like;
-    for (const Block& block : blocks_)
+    for (const ProbedBlock& block : blocks_)
       like.push_back(same_state(block.before, reference) && same_state(block.after, reference));
     return like;
   }
@@ -130,7 +130,7 @@ class MeasuringLoop {
   void choose_reference() {
     blocks_.back().after = blocks_.back().before;  // still open and empty
     int most = -1;
-    for (const Block& block : blocks_) {
+    for (const ProbedBlock& block : blocks_) {
       std::vector<char> like = blocks_like(block.before);
       const int count = votes(like);
       if (count <= most) continue;
@@ -152,7 +152,7 @@ class MeasuringLoop {
   Conditions finish() const {
     Conditions conditions;
     std::vector<double> rates;
-    for (const Block& block : blocks_) rates.push_back(block.before.dram_read_per_s);
+    for (const ProbedBlock& block : blocks_) rates.push_back(block.before.dram_read_per_s);
     conditions.probe = reference_probe();
     conditions.state = classify(conditions.probe, median(std::move(rates)));
     for (size_t i = 0; i < cases_.size(); ++i) {
@@ -194,7 +194,7 @@ class MeasuringLoop {
   double block_start_s_ = 0;
   int round_ = 0;
   std::vector<CaseState> states_;
-  std::vector<Block> blocks_;
+  std::vector<ProbedBlock> blocks_;
   std::optional<Probe> reference_;  ///< of the state that counts
   std::vector<char> in_reference_;  ///< [block] both its probes say the state that counts
 };

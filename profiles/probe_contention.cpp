@@ -128,7 +128,7 @@ double compute_slowdown(const Benches& benches) {
 
 constexpr double kStreamSeconds = 6e-3;
 constexpr int64_t kStreamColumns = 1024;
-constexpr double kReadSeconds = 5e-3;
+constexpr double kLaneReadSeconds = 5e-3;
 
 bool enqueues(const UnitBench* bench) { return bench->device->enqueues(); }
 
@@ -155,14 +155,14 @@ double sum_of_bytes(const std::vector<Pace>& paces) {
 double total_read_rate(const Benches& benches) {
   if (std::any_of(benches.begin(), benches.end(), enqueues))
     return sum_of_bytes(
-        work_together(benches, kReadSeconds, [&](size_t i) { return reading(*benches[i]); }));
+        work_together(benches, kLaneReadSeconds, [&](size_t i) { return reading(*benches[i]); }));
   std::vector<ReadRegion*> regions;
   double sum = 0;
   for (UnitBench* bench : benches) {
     for (ReadRegion& region : bench->dram) regions.push_back(&region);
-    if (!independent(benches)) sum += read_rate(bench->dram, kReadSeconds);
+    if (!independent(benches)) sum += read_rate(bench->dram, kLaneReadSeconds);
   }
-  return independent(benches) ? read_rate(regions, kReadSeconds)
+  return independent(benches) ? read_rate(regions, kLaneReadSeconds)
                               : sum / static_cast<double>(benches.size());
 }
 
@@ -297,7 +297,7 @@ std::vector<LinkSet> link_sets_of(const std::vector<std::unique_ptr<UnitBench>>&
 double total_link_rate(const LinkSet& set) {
   Benches benches = set.readers;
   benches.insert(benches.end(), set.links.begin(), set.links.end());
-  return sum_of_bytes(work_together(benches, kReadSeconds, [&](size_t i) {
+  return sum_of_bytes(work_together(benches, kLaneReadSeconds, [&](size_t i) {
     return i < set.readers.size() ? reading(*benches[i]) : streaming_over_link(*benches[i]);
   }));
 }

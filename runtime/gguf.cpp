@@ -25,7 +25,8 @@ constexpr std::array<std::string_view, 31> kGgmlTypes{
 
 constexpr int64_t kMaxNameBytes = 65535;  ///< of a key, as the format says
 constexpr uint32_t kMaxDims = 4;
-constexpr int64_t kMaxElements = int64_t{1} << 56;  ///< their bytes fit an int64_t in any dtype
+constexpr int64_t kMaxTensorElements = int64_t{1}
+                                       << 56;  ///< their bytes fit an int64_t in any dtype
 constexpr int64_t kMaxAlignment = int64_t{1} << 30;
 
 void read_version(GgufCursor& cursor) {
@@ -71,10 +72,10 @@ int64_t read_dims(GgufCursor& cursor, const std::string& name, std::vector<int64
   for (uint32_t i = 0; i < num_dims; ++i) {
     const int64_t dim_byte = cursor.position();
     const auto dim = cursor.number<uint64_t>("dimension");
-    if (dim < 1 || dim > static_cast<uint64_t>(kMaxElements / elements))
+    if (dim < 1 || dim > static_cast<uint64_t>(kMaxTensorElements / elements))
       cursor.fail(dim_byte, fmt::format("tensor '{}' with dimension {}, expected 1 or more and at "
                                         "most {} elements",
-                                        name, dim, kMaxElements));
+                                        name, dim, kMaxTensorElements));
     elements *= static_cast<int64_t>(dim);
     dims.push_back(static_cast<int64_t>(dim));
   }

@@ -11,7 +11,7 @@ namespace tandem {
 namespace {
 
 /// Of an array; the longest ones in use, merges of a vocabulary, have some 500 000.
-constexpr uint64_t kMaxElements = uint64_t{1} << 24;
+constexpr uint64_t kMaxArrayElements = uint64_t{1} << 24;
 
 /// An integer of type T as GgufValue keeps it.
 template <typename T>
@@ -77,9 +77,9 @@ GgufValue read_array(GgufCursor& cursor) {
   if (type == GgufType::kArray)
     cursor.fail(byte, "an array of arrays, expected one of plain values");
   const auto count = cursor.number<uint64_t>("array length");
-  if (count > kMaxElements)
-    cursor.fail(byte,
-                fmt::format("an array of {} elements, expected at most {}", count, kMaxElements));
+  if (count > kMaxArrayElements)
+    cursor.fail(byte, fmt::format("an array of {} elements, expected at most {}", count,
+                                  kMaxArrayElements));
   if (type == GgufType::kString)
     return read_elements<std::string>(count, [&] { return std::string(cursor.text("string")); });
   if (is_integer(type))

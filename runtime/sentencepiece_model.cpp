@@ -9,7 +9,7 @@ namespace {
 
 // Protocol buffers: a field is its number and wire type in a varint, then the value.
 constexpr uint64_t kVarint = 0;
-constexpr uint64_t kBytes = 2;
+constexpr uint64_t kLengthDelimited = 2;
 constexpr uint64_t kFixed32 = 5;
 
 void append_varint(std::string& out, uint64_t value) {
@@ -24,7 +24,7 @@ void append_integer(std::string& out, uint64_t field, int64_t value) {
 }
 
 void append_bytes(std::string& out, uint64_t field, std::string_view bytes) {
-  append_varint(out, field << 3 | kBytes);
+  append_varint(out, field << 3 | kLengthDelimited);
   append_varint(out, bytes.size());
   out += bytes;
 }

@@ -12,7 +12,7 @@ namespace {
 /// a state.
 int64_t parts_with_states(const LayerPlan& layer) {
   const auto cut = [](const AttentionPart& part) {
-    return part.context != Range{0, kOpenEnd} || !part.new_tokens;
+    return part.context != kAll || !part.new_tokens;
   };
   const bool any = std::any_of(layer.attention.begin(), layer.attention.end(), cut);
   return any ? std::ssize(layer.attention) : 0;

@@ -54,7 +54,7 @@ Plan single_unit_plan(const ModelSpec& model, const std::vector<std::string>& un
                           .out = whole(model.hidden_size),
                           .gate_up = whole(model.intermediate_size),
                           .down = whole(model.hidden_size),
-                          .attention = {{unit, {0, model.num_kv_heads}, {0, kOpenEnd}, true}}});
+                          .attention = {{unit, {0, model.num_kv_heads}, kAll, true}}});
   Plan plan;
   plan.model_name = model.name;
   plan.model_dtype = dtype_name(model);

@@ -30,7 +30,7 @@ using LinearSplit = std::vector<ColumnShare>;
 struct AttentionPart {
   int unit = 0;
   Range kv_heads;
-  Range context;  ///< positions, {0, kOpenEnd} = all; empty = none; cut on kAttentionChunk
+  Range context;  ///< positions, kAll, or empty = none; cut on kAttentionChunk
   bool new_tokens = true;
   friend bool operator==(const AttentionPart&, const AttentionPart&) = default;
 };
@@ -46,7 +46,7 @@ struct LayerPlan {
 /// What is done for steps of so many tokens at so much context.
 struct Phase {
   Range tokens{1, kOpenEnd};
-  Range context{0, kOpenEnd};
+  Range context = kAll;
   std::vector<LayerPlan> layers;  ///< ascending, covering all layers
   LinearSplit lm_head;
   friend bool operator==(const Phase&, const Phase&) = default;

@@ -38,7 +38,7 @@ bool cuts_positions(const Plan& plan) {
   for (const Phase& phase : plan.phases)
     for (const LayerPlan& layer : phase.layers)
       for (const AttentionPart& part : layer.attention)
-        if (part.context != Range{0, kOpenEnd} || !part.new_tokens) return true;
+        if (part.context != kAll || !part.new_tokens) return true;
   return false;
 }
 

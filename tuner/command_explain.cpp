@@ -14,7 +14,7 @@
 namespace tandem {
 namespace {
 
-struct Args {
+struct ExplainArgs {
   std::string plan;
   ModelArgs model;
   MachineArgs machine;
@@ -23,7 +23,7 @@ struct Args {
 };
 
 /// The profile that was named, or the one at the default place if there is one.
-std::optional<MachineProfile> find_machine(const Args& args) {
+std::optional<MachineProfile> find_machine(const ExplainArgs& args) {
   if (!args.machine_named && !std::filesystem::exists(args.machine.machine)) return std::nullopt;
   return open_machine(args.machine);
 }
@@ -100,7 +100,7 @@ void print_heading(const Plan& plan, const std::optional<MachineProfile>& machin
     fmt::print("Times are of {}, which the plan was not made for.\n", machine->machine.name);
 }
 
-void explain_plan(const Args& args) {
+void explain_plan(const ExplainArgs& args) {
   const ModelSpec model = open_spec(source_of_plan(args.plan, args.model));
   const Plan plan = read_plan(args.plan, model);
   const std::optional<MachineProfile> machine = find_machine(args);
@@ -129,7 +129,7 @@ void add_explain_command(CLI::App& app, int& /*exit_code*/) {
   CLI::App* command =
       app.add_subcommand("explain", "print what a plan gives to whom, and what it costs");
   command->footer("Example: tandem explain plan.yaml --machine machine.yaml");
-  const auto args = std::make_shared<Args>();
+  const auto args = std::make_shared<ExplainArgs>();
   command->add_option("plan", args->plan, "plan to explain")->required();
   add_model_options(*command, args->model);
   const CLI::Option* machine = add_machine_options(*command, args->machine);

@@ -18,7 +18,7 @@
 namespace tandem {
 namespace {
 
-struct Args {
+struct PlanArgs {
   ModelArgs model;
   MachineArgs machine;
   std::optional<int64_t> context, tokens, prompt;
@@ -31,7 +31,7 @@ struct Args {
 };
 
 /// Error where the model was not made for so many positions.
-Workload workload(const Args& args, const ModelSpec& model) {
+Workload workload(const PlanArgs& args, const ModelSpec& model) {
   Workload workload = default_workload(model);
   workload.context = args.context.value_or(workload.context);
   workload.tokens = args.tokens.value_or(workload.tokens);
@@ -41,7 +41,7 @@ Workload workload(const Args& args, const ModelSpec& model) {
   return workload;
 }
 
-SearchOptions search_options(const Args& args, const MachineProfile& machine) {
+SearchOptions search_options(const PlanArgs& args, const MachineProfile& machine) {
   SearchOptions options;
   options.kv_dtype = parse_kv_dtype(args.kv);
   options.budget_bytes = device_budgets(machine, parse_budgets(args.budgets, machine));
@@ -182,7 +182,7 @@ void take_layers(SearchResult& result) {
       "whole layers on units, as --layer-granular asks; the search has " + result.verdict;
 }
 
-void plan(const Args& args) {
+void plan(const PlanArgs& args) {
   const MachineProfile machine = open_machine(args.machine);
   SearchOptions options = search_options(args, machine);
   const ModelSpec model = open_spec(model_source(args.model));
@@ -204,7 +204,7 @@ void plan(const Args& args) {
     print_report(report);
 }
 
-void add_workload_options(CLI::App& command, Args& args) {
+void add_workload_options(CLI::App& command, PlanArgs& args) {
   command
       .add_option("--context", args.context,
                   "positions cached when decoding (default: 1024, or what the model allows)")
@@ -227,7 +227,7 @@ void add_plan_command(CLI::App& app, int& /*exit_code*/) {
   command->footer(
       "Example: tandem plan --model tinyllama-1.1b --dtype q8_0 --context 1024 "
       "--budget cpu0=2GiB -o plan.yaml");
-  const auto args = std::make_shared<Args>();
+  const auto args = std::make_shared<PlanArgs>();
   add_model_options(*command, args->model)->required();
   add_machine_options(*command, args->machine);
   add_workload_options(*command, *args);

@@ -16,7 +16,7 @@
 namespace tandem {
 namespace {
 
-struct Args {
+struct ProfileArgs {
   bool quick = false;
   double seconds = 0;
   std::string units;
@@ -174,7 +174,7 @@ void warn_of_shared_cores(const std::vector<Unit>& units) {
                    owner->second, unit.name);
 }
 
-ProfileOptions profile_options(const Args& args) {
+ProfileOptions profile_options(const ProfileArgs& args) {
   ProfileOptions options{
       .quick = args.quick, .dtypes = {}, .limit_s = args.seconds, .progress = {}};
   for (const std::string& dtype : split_list(args.dtypes))
@@ -182,7 +182,7 @@ ProfileOptions profile_options(const Args& args) {
   return options;
 }
 
-void profile(const Args& args) {
+void profile(const ProfileArgs& args) {
   ProfileOptions options = profile_options(args);
   const Machine machine = detect_machine();
   const std::vector<Unit> units =
@@ -210,7 +210,7 @@ void profile(const Args& args) {
 void add_profile_command(CLI::App& app, int& /*exit_code*/) {
   CLI::App* command = app.add_subcommand("profile", "measure this machine: write machine.yaml");
   command->footer("Example: tandem profile --quick --units 'cpu0=0;cpu1=1,isa:avx2'");
-  const auto args = std::make_shared<Args>();
+  const auto args = std::make_shared<ProfileArgs>();
   command->add_flag("--quick", args->quick, "at most 15 s instead of 90 s, with wider intervals");
   command
       ->add_option("--seconds", args->seconds,

@@ -17,7 +17,7 @@
 namespace tandem {
 namespace {
 
-struct Args {
+struct SimulateArgs {
   ModelArgs model;
   MachineArgs machine;
   std::string plan;
@@ -36,7 +36,7 @@ struct Outcome {
 };
 
 /// The step that the options describe. A tree is verified: logits of all its tokens.
-Step parse_step(const Args& args, int64_t default_context) {
+Step parse_step(const SimulateArgs& args, int64_t default_context) {
   Step step;
   step.parents = parse_integers(args.parents, "--parents");
   const auto num_parents = static_cast<int64_t>(step.parents.size());
@@ -114,13 +114,13 @@ void print_outcome(const Outcome& outcome, const Plan& plan, const MachineProfil
                machine.machine.name);
 }
 
-ModelSource source(const Args& args) {
+ModelSource source(const SimulateArgs& args) {
   if (!args.plan.empty()) return source_of_plan(args.plan, args.model);
   if (args.model.model.empty()) throw Error("simulate: give --model, or --plan which names one");
   return model_source(args.model);
 }
 
-void simulate(const Args& args) {
+void simulate(const SimulateArgs& args) {
   const MachineProfile machine = open_machine(args.machine);
   const ModelSpec model = open_spec(source(args));
   const std::optional<Plan> given =
@@ -146,7 +146,7 @@ void add_simulate_command(CLI::App& app, int& /*exit_code*/) {
   command->footer(
       "Example: tandem simulate --model llama-3-8b --tokens 4 --parents -1,0,0,1 "
       "--set units.cpu0.cores=8 --trace step.json");
-  const auto args = std::make_shared<Args>();
+  const auto args = std::make_shared<SimulateArgs>();
   add_model_options(*command, args->model);
   add_machine_options(*command, args->machine);
   command->add_option("--plan", args->plan, "plan to simulate (default: the best one is searched)");

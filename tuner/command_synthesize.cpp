@@ -12,13 +12,13 @@
 namespace tandem {
 namespace {
 
-struct Args {
+struct SynthesizeArgs {
   ModelArgs model{.model = {}, .dtype = "q4_0", .seed = 1};
   std::string output;
   bool quiet = false;
 };
 
-void synthesize(const Args& args) {
+void synthesize(const SynthesizeArgs& args) {
   const ModelSpec spec = open_spec(model_source(args.model));
   prepare_output(args.output, {args.model.model});
   {
@@ -38,7 +38,7 @@ void add_synthesize_command(CLI::App& app, int& /*exit_code*/) {
   CLI::App* command =
       app.add_subcommand("synthesize", "write a shape with pseudo-random weights as a GGUF");
   command->footer("Example: tandem synthesize tinyllama-1.1b --dtype q4_0 -o tinyllama.gguf");
-  const auto args = std::make_shared<Args>();
+  const auto args = std::make_shared<SynthesizeArgs>();
   command
       ->add_option("shape", args->model.model,
                    "name of a compiled-in shape (see `tandem info`) or a shape file")

@@ -1,14 +1,12 @@
 #include "tuner/layer_search.h"
 
 #include <array>
-#include <limits>
 
 #include "tuner/shares.h"
 
 namespace tandem {
 namespace {
 
-constexpr double kImpossible = std::numeric_limits<double>::infinity();
 /// What follows attention in a layer.
 constexpr std::array<Stage, 3> kColumnStages{Stage::kOut, Stage::kGateUp, Stage::kDown};
 

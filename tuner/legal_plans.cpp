@@ -120,7 +120,7 @@ class RandomPlan {
   std::vector<HeldPositions> homes() {
     std::vector<HeldPositions> homes;
     if (!options_.heads) {
-      add_homes(homes, {0, {0, model_.num_kv_heads}, {0, kOpenEnd}});
+      add_homes(homes, {0, {0, model_.num_kv_heads}, kAll});
       return homes;
     }
     std::vector<int> order(num_units_);
@@ -129,7 +129,7 @@ class RandomPlan {
       std::swap(order[i - 1], order[static_cast<size_t>(below(static_cast<int64_t>(i)))]);
     const std::vector<Range> runs = split_columns(model_.num_kv_heads, shares(), 1);
     for (size_t i = 0; i < runs.size(); ++i)
-      if (!runs[i].empty()) add_homes(homes, {order[i], runs[i], {0, kOpenEnd}});
+      if (!runs[i].empty()) add_homes(homes, {order[i], runs[i], kAll});
     return homes;
   }
 

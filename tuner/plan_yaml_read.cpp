@@ -71,7 +71,7 @@ LinearSplit read_split(const CheckedYaml& node, const Plan& plan, int64_t column
 Range read_part_context(const CheckedYaml& node) {
   if (node.is_scalar()) {
     const std::string text = node.text();
-    if (text == "all") return {0, kOpenEnd};
+    if (text == "all") return kAll;
     if (text == "none") return {0, 0};
     node.fail(fmt::format("{} is neither all, none nor [begin, end]", text));
   }

@@ -100,7 +100,7 @@ class Writer {
 
   static std::string context(Range positions) {
     if (positions.empty()) return "none";
-    return positions == Range{0, kOpenEnd} ? "all" : range_text(positions);
+    return positions == kAll ? "all" : range_text(positions);
   }
 
   void split(int indent, const char* op, const LinearSplit& split, int64_t columns, int64_t align) {

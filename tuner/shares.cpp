@@ -157,7 +157,7 @@ Plan plan_by_shares(const ModelSpec& model, const std::vector<std::string>& unit
     if (!layer.attention.empty() && layer.attention.back().unit == run.unit)
       layer.attention.back().kv_heads.end = run.columns.end;
     else
-      layer.attention.push_back({run.unit, run.columns, {0, kOpenEnd}, true});
+      layer.attention.push_back({run.unit, run.columns, kAll, true});
   }
   const auto split = [&](int64_t columns, const std::vector<double>& of_op) {
     return split_by_shares(columns, of_op, kColumnAlign, homes);

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <functional>
-#include <limits>
 #include <numeric>
 
 #include "tuner/plan_yaml.h"
@@ -11,8 +10,6 @@
 
 namespace tandem {
 namespace {
-
-constexpr double kImpossible = std::numeric_limits<double>::infinity();
 
 /// Ends of consecutive runs, one per unit; the last is the number of blocks.
 using Cuts = std::vector<int64_t>;
@@ -79,7 +76,7 @@ class AttentionSearch {
   AttentionChoice best(const UnitSet& units) && {
     const int64_t heads = decode_.model().num_kv_heads;
     if (units.size() == 1)
-      consider({{units[0], {0, heads}, {0, kOpenEnd}, true}});
+      consider({{units[0], {0, heads}, kAll, true}});
     else if (units.size() == 2)
       consider_two(units[0], units[1], heads);
     else if (heads >= std::ssize(units))
@@ -113,14 +110,14 @@ class AttentionSearch {
   /// Heads before `cut` whole on a, those behind it on b, `parts` for those within.
   static std::vector<AttentionPart> with_rest(int a, int b, Range cut, int64_t heads,
                                               std::vector<AttentionPart> parts) {
-    if (cut.begin > 0) parts.insert(parts.begin(), {a, {0, cut.begin}, {0, kOpenEnd}, true});
-    if (cut.end < heads) parts.push_back({b, {cut.end, heads}, {0, kOpenEnd}, true});
+    if (cut.begin > 0) parts.insert(parts.begin(), {a, {0, cut.begin}, kAll, true});
+    if (cut.end < heads) parts.push_back({b, {cut.end, heads}, kAll, true});
     return parts;
   }
 
   /// Context on one unit, new tokens on the other.
   static std::vector<AttentionPart> apart(int context, int fresh, Range heads) {
-    return {{context, heads, {0, kOpenEnd}, false}, {fresh, heads, {0, 0}, true}};
+    return {{context, heads, kAll, false}, {fresh, heads, {0, 0}, true}};
   }
 
   /// Every way to divide these heads between the two by position.
@@ -139,12 +136,12 @@ class AttentionSearch {
   void consider_many(const UnitSet& units, int64_t heads) {
     std::vector<double> speeds;
     for (const int unit : units)
-      speeds.push_back(1 / decode_.attention_s({{unit, {0, heads}, {0, kOpenEnd}, true}}));
+      speeds.push_back(1 / decode_.attention_s({{unit, {0, heads}, kAll, true}}));
     Cuts cuts = cuts_near(speeds, heads);
     descend(cuts, [&](const Cuts& moved) {
       std::vector<AttentionPart> parts;
       for (const ColumnShare& run : split_at(moved, units, 1, heads))
-        parts.push_back({run.unit, run.columns, {0, kOpenEnd}, true});
+        parts.push_back({run.unit, run.columns, kAll, true});
       return consider(parts);
     });
   }

@@ -1,6 +1,7 @@
 // What one stage of one layer costs under a given split: lowered like any plan, simulated alone.
 #pragma once
 
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -10,6 +11,9 @@
 #include "sim/task_graph.h"
 
 namespace tandem {
+
+/// The price of what cannot be: every other is lower.
+inline constexpr double kImpossible = std::numeric_limits<double>::infinity();
 
 /// The four stages that are split by columns alone.
 inline constexpr std::array<Stage, 4> kLinearStages{Stage::kOut, Stage::kGateUp, Stage::kDown,

@@ -2,13 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <numeric>
 
 namespace tandem {
 namespace {
-
-constexpr double kImpossible = std::numeric_limits<double>::infinity();
 
 /// Time to draw `bytes` where all units share one memory; a task alone draws at most `alone_per_s`.
 /// 0 where they do not.

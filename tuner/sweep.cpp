@@ -34,7 +34,7 @@ std::vector<double> uneven_shares(double first, size_t units) {
 void set_heads(Plan& plan, const ModelSpec& model, const std::vector<double>& shares) {
   std::vector<AttentionPart> parts;
   for (const ColumnShare& share : split_by_shares(model.num_kv_heads, shares, 1))
-    parts.push_back({share.unit, share.columns, {0, kOpenEnd}, true});
+    parts.push_back({share.unit, share.columns, kAll, true});
   for (Phase& phase : plan.phases)
     for (LayerPlan& layer : phase.layers) {
       layer.attention = parts;

@@ -77,14 +77,14 @@ SoftmaxState exact(const std::vector<float>& state) {
 }
 
 /// One call of KernelSet::attention. States of odd rows have some history.
-struct Problem {
+struct AttentionTileProblem {
   const Run& cached;
   const Run& fresh;
   int64_t head_dim;
   std::vector<float> q;               ///< [16 x head_dim]
   std::array<int32_t, 16> visible{};  ///< new positions that a row sees
 
-  Problem(const Run& cached_run, const Run& fresh_run, int64_t d)
+  AttentionTileProblem(const Run& cached_run, const Run& fresh_run, int64_t d)
       : cached(cached_run), fresh(fresh_run), head_dim(d), q(random_floats(16 * d, 77)) {
     for (int32_t r = 0; r < 16; ++r)
       visible[static_cast<size_t>(r)] =
@@ -163,7 +163,7 @@ void check_state(const std::vector<float>& state, const SoftmaxState& expected, 
   check_near(actual.o, expected.o, tolerance(relative * l * largest_value, expected.o.cols()));
 }
 
-void check_tiles(const KernelSet& set, const Problem& problem) {
+void check_tiles(const KernelSet& set, const AttentionTileProblem& problem) {
   for (const int64_t rows : {1, 2, 3, 4, 5, 7, 8, 9, 15, 16}) {
     CAPTURE(rows);
     const auto states = problem.run(set, {0, rows});
@@ -198,7 +198,7 @@ TEST_CASE("a tile of attention is the reference's for all cached and new positio
           CAPTURE(new_positions.end);
           const Run cached(dtype, cached_positions, head_dim, 1);
           const Run fresh(dtype, new_positions, head_dim, 2);
-          check_tiles(*set, Problem(cached, fresh, head_dim));
+          check_tiles(*set, AttentionTileProblem(cached, fresh, head_dim));
         }
       }
     }
@@ -209,7 +209,7 @@ TEST_CASE("a row's state is the same bits whichever rows share its tile") {
   for (const KernelSet* set : kernel_sets()) {
     CAPTURE(set->name);
     const Run cached(DType::kF16, {0, 100}, 80, 3), fresh(DType::kF16, {100, 116}, 80, 4);
-    const Problem problem(cached, fresh, 80);
+    const AttentionTileProblem problem(cached, fresh, 80);
     const auto whole = problem.run(*set, {0, 16});
     int64_t wrong = 0;
     for (int64_t begin = 0; begin < 16; ++begin)
@@ -226,13 +226,13 @@ TEST_CASE("a position counts the same bits whether it is cached or new") {
   for (const KernelSet* set : kernel_sets()) {
     CAPTURE(set->name);
     const Run all(DType::kF16, {0, 60}, 64, 5), none(DType::kF16, {60, 60}, 64, 6);
-    const auto cached = Problem(all, none, 64).run(*set, {0, 16});
+    const auto cached = AttentionTileProblem(all, none, 64).run(*set, {0, 16});
     // The last 23 of the same positions as a run of new ones, which starts within a panel.
     KvRun old = all.view(), recent = all.view();
     old.end = recent.begin = 37;
     recent.k += 37 / 16 * 16 * 64 * 2;
     recent.v += 37 * 64 * 2;
-    const Problem problem(all, none, 64);
+    const AttentionTileProblem problem(all, none, 64);
     AlignedBytes scratch(kAttentionScratchFloats * 4);
     for (int64_t r = 0; r < 16; ++r) {
       std::vector<float> state = problem.before(r);

@@ -11,8 +11,8 @@ using reference::Matrix;
 namespace {
 
 /// A matrix of whole panels and prepared inputs, ready for KernelSet::linear.
-struct Problem {
-  Problem(const KernelSet& set, const TestMatrix& weights, const std::vector<float>& x)
+struct LinearProblem {
+  LinearProblem(const KernelSet& set, const TestMatrix& weights, const std::vector<float>& x)
       : k(weights.exact.cols()),
         dtype(weights.dtype),
         format(set.format(weights.dtype)),
@@ -90,7 +90,7 @@ void check_linear(const KernelSet& set, DType dtype, int64_t k, int64_t tokens, 
   CAPTURE(static_cast<int>(values));
   const int64_t panels = 1 + tokens % 5;
   const TestMatrix weights = make_matrix(dtype, 16 * panels, k, 100 + k + tokens, values);
-  const Problem problem(set, weights, random_floats(tokens * k, 5 + k));
+  const LinearProblem problem(set, weights, random_floats(tokens * k, 5 + k));
   const std::vector<float> y = problem.multiply(set, {0, panels}, {0, tokens});
   const Matrix x = problem.prepared(tokens);
   check_near(reference::from_floats(y.data(), tokens, 16 * panels),
@@ -128,7 +128,7 @@ TEST_CASE("integer sums do not overflow where every product has the largest magn
       weights.exact = reference::dequantize(weights.source());
       std::vector<float> x(2 * 64, 1.0f);
       std::fill(x.begin() + 64, x.end(), -1.0f);
-      const Problem problem(*set, weights, x);
+      const LinearProblem problem(*set, weights, x);
       const Matrix prepared = problem.prepared(2);
       check_near(reference::from_floats(problem.multiply(*set, {0, 1}, {0, 2}).data(), 2, 16),
                  reference::linear(prepared, weights.exact), rounding(prepared, weights.exact));
@@ -144,7 +144,7 @@ TEST_CASE("a token's result is the same bits whichever tokens and panels share t
       constexpr int64_t kPanels = 5;
       const int64_t length = round_up(288, d.block_size);
       const TestMatrix weights = make_matrix(d.dtype, 16 * kPanels, length, 21);
-      const Problem problem(*set, weights, random_floats(kTileTokens * length, 22));
+      const LinearProblem problem(*set, weights, random_floats(kTileTokens * length, 22));
       const std::vector<float> whole = problem.multiply(*set, {0, kPanels}, {0, kTileTokens});
       int64_t wrong = 0;
       for (int64_t token = 0; token < kTileTokens; ++token)
@@ -165,7 +165,7 @@ TEST_CASE("a token's result is the same bits whichever tokens and panels share t
 TEST_CASE("rows stay between the columns of a wider output") {
   const KernelSet& set = *kernel_sets().front();
   const TestMatrix weights = make_matrix(DType::kF32, 16, 8, 31);
-  const Problem problem(set, weights, random_floats(2 * 8, 32));
+  const LinearProblem problem(set, weights, random_floats(2 * 8, 32));
   std::vector<float> y(2 * 20, 7);
   set.linear({.dtype = DType::kF32,
               .panels = problem.panels.data(),
@@ -211,7 +211,7 @@ TEST_CASE("an input too small to have an inverse is as good as zero") {
     CAPTURE(set->name);
     const std::vector<float> x = random_floats(64, 43, 1e-39f);
     const TestMatrix weights = make_matrix(DType::kQ8_0, 16, 64, 44);
-    const std::vector<float> y = Problem(*set, weights, x).multiply(*set, {0, 1}, {0, 1});
+    const std::vector<float> y = LinearProblem(*set, weights, x).multiply(*set, {0, 1}, {0, 1});
     for (const float value : y) CHECK(std::abs(value) < 1e-30f);
   }
 }

@@ -12,9 +12,9 @@ namespace {
 
 using Shape = AttentionShape;
 
-struct Problem : AttentionProblem {
+struct CpuProblem : AttentionProblem {
   using AttentionProblem::AttentionProblem;
-  explicit Problem(AttentionProblem problem) : AttentionProblem(std::move(problem)) {}
+  explicit CpuProblem(AttentionProblem problem) : AttentionProblem(std::move(problem)) {}
 
   /// A cache of `positions`, filled as far as there are any.
   TestKv cache(Device& device, DType dtype, Range positions) const {
@@ -57,11 +57,11 @@ struct Problem : AttentionProblem {
 };
 
 /// Tokens whose result in the step differs from the one they have when decoded one after another.
-int64_t unlike_sequential(const Problem& problem, const TestUnit& unit) {
+int64_t unlike_sequential(const CpuProblem& problem, const TestUnit& unit) {
   const std::vector<float> together = problem.whole(*unit, DType::kF16);
   int64_t wrong = 0;
   for (int64_t t = 0; t < problem.s.tokens; ++t) {
-    const std::vector<float> alone = Problem(problem.alone(t)).whole(*unit, DType::kF16);
+    const std::vector<float> alone = CpuProblem(problem.alone(t)).whole(*unit, DType::kF16);
     wrong += !std::equal(alone.begin(), alone.end(), together.begin() + t * problem.q_stride());
   }
   return wrong;
@@ -95,7 +95,7 @@ TEST_CASE("a unit's attention is the reference's, near and far into the context"
         CAPTURE(shape.tokens);
         CAPTURE(shape.past);
         CAPTURE(shape.head_dim);
-        const Problem problem(shape);
+        const CpuProblem problem(shape);
         check_near(problem.whole(*unit, dtype), problem.exact(), kTolerance);
       }
     }
@@ -108,7 +108,7 @@ TEST_CASE("a tree's tokens see their ancestors and no siblings") {
     for (const int64_t past : {0, 5, 250, 300}) {
       CAPTURE(set->name);
       CAPTURE(past);
-      const Problem problem({8, past}, {-1, -1, 0, 0, 2, 3, 1, 6});
+      const CpuProblem problem({8, past}, {-1, -1, 0, 0, 2, 3, 1, 6});
       check_near(problem.whole(*unit, DType::kF16), problem.exact(), kTolerance);
     }
   }
@@ -121,13 +121,13 @@ TEST_CASE("tokens of a chain and of a tree are the same bits as decoded one afte
     for (const int64_t past : {0, 13, 250}) {
       CAPTURE(set->name);
       CAPTURE(past);
-      CHECK(unlike_sequential(Problem({12, past}), unit) == 0);
-      CHECK(unlike_sequential(Problem({37, past}), unit) == 0);
+      CHECK(unlike_sequential(CpuProblem({12, past}), unit) == 0);
+      CHECK(unlike_sequential(CpuProblem({37, past}), unit) == 0);
       const std::vector<int32_t> tree{-1, 0, 0, 1, 2, 2, 3, 4, 6, 6, 8, 10};
-      CHECK(unlike_sequential(Problem({12, past}, tree), unit) == 0);
+      CHECK(unlike_sequential(CpuProblem({12, past}, tree), unit) == 0);
       std::vector<int32_t> wide{-1};  // a binary tree of 20 tokens
       for (int32_t t = 1; t < 20; ++t) wide.push_back((t - 1) / 2);
-      CHECK(unlike_sequential(Problem({20, past}, wide), unit) == 0);
+      CHECK(unlike_sequential(CpuProblem({20, past}, wide), unit) == 0);
     }
   }
 }
@@ -137,7 +137,7 @@ TEST_CASE("attention is the same bits for teams of one, two and three") {
     CAPTURE(set->name);
     for (const int64_t tokens : {1, 6, 40}) {
       CAPTURE(tokens);
-      const Problem problem({tokens, 700});
+      const CpuProblem problem({tokens, 700});
       std::optional<std::vector<float>> expected;
       for (const int workers : {1, 2, 3}) {
         const TestUnit unit(*set, workers);
@@ -154,7 +154,7 @@ TEST_CASE("a head is the same bits computed alone, and the others are left as th
     CAPTURE(set->name);
     const TestUnit unit(*set, 2);
     for (const int64_t tokens : {2, 20}) {
-      const Problem problem({tokens, 300, 20});
+      const CpuProblem problem({tokens, 300, 20});
       const std::vector<float> whole = problem.whole(*unit, DType::kF16);
       const TestKv cache = problem.cache(*unit, DType::kF16, {0, 512});
       const TestKv step = problem.step(*unit, DType::kF16);
@@ -179,7 +179,7 @@ TEST_CASE("a head cut by positions merges to the reference's") {
     for (const int64_t tokens : {1, 7, 33}) {
       CAPTURE(set->name);
       CAPTURE(tokens);
-      const Problem problem({tokens, 700});
+      const CpuProblem problem({tokens, 700});
       // Homes [0, 256) and [256, 1024), the second without the new tokens, and the new ones alone.
       const TestKv low = problem.cache(*unit, DType::kF16, {0, 256});
       const TestKv high = problem.cache(*unit, DType::kF16, {256, 1024});
@@ -211,7 +211,7 @@ TEST_CASE("a head cut by positions merges to the reference's") {
 
 TEST_CASE("chosen rows of a step are appended at their positions, other homes' are skipped") {
   const TestUnit unit(*kernel_sets().front(), 2);
-  const Problem problem({8, 509, 20});
+  const CpuProblem problem({8, 509, 20});
   const TestKv step = problem.step(*unit, DType::kF16);
   const TestKv cache = problem.cache(*unit, DType::kF16, {256, 512});
   const std::vector<int32_t> rows{0, 2, 5,

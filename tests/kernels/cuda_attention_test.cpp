@@ -23,7 +23,7 @@ int64_t unlike_sequential(const Problem& problem) {
 }
 
 /// Outputs are means of values of about 1: rounding of up to 1024 terms and of their exponentials.
-constexpr double kTolerance = 2e-5;
+constexpr double kRounding = 2e-5;
 
 /// A tree in which every token has two children.
 std::vector<int32_t> binary_tree(int32_t tokens) {
@@ -67,7 +67,7 @@ TEST_CASE("a CUDA unit's attention is the reference's, near and far into the con
       CAPTURE(shape.past);
       CAPTURE(shape.head_dim);
       CAPTURE(shape.group);
-      check_near(problem.attend({.dtype = dtype}), problem.exact(), kTolerance);
+      check_near(problem.attend({.dtype = dtype}), problem.exact(), kRounding);
     }
   }
 }
@@ -78,7 +78,7 @@ TEST_CASE("a CUDA unit merges the states of many chunks") {
        {AttentionShape{2, 8500, 16, 1, 1}, AttentionShape{1, 33400, 8, 1, 1}}) {
     const Problem problem(shape);
     CAPTURE(shape.past);
-    check_near(problem.attend({}), problem.exact(), kTolerance);
+    check_near(problem.attend({}), problem.exact(), kRounding);
   }
 }
 
@@ -86,14 +86,14 @@ TEST_CASE("on a CUDA unit a tree's tokens see their ancestors and no siblings") 
   for (const int64_t past : {0, 5, 250, 300}) {
     CAPTURE(past);
     const Problem few({8, past}, {-1, -1, 0, 0, 2, 3, 1, 6});
-    check_near(few.attend({}), few.exact(), kTolerance);
+    check_near(few.attend({}), few.exact(), kRounding);
     const Problem many({70, past, 64, 1, 2}, binary_tree(70));
-    check_near(many.attend({}), many.exact(), kTolerance);
+    check_near(many.attend({}), many.exact(), kRounding);
   }
   // A parent may come after its child.
   const Problem backwards({17, 30, 32, 1, 1},
                           {1, 2, 3, -1, 3, 4, 16, 5, 5, 0, 9, 9, 15, 2, 2, 16, -1});
-  check_near(backwards.attend({}), backwards.exact(), kTolerance);
+  check_near(backwards.attend({}), backwards.exact(), kRounding);
 }
 
 TEST_CASE("on a CUDA unit up to 16 tokens are the same bits as decoded one after another") {
@@ -161,7 +161,7 @@ TEST_CASE("on a CUDA unit a head cut by positions merges to the reference's") {
                             .q_stride = q_stride},
                    .shared = shared.get()},
                   nullptr);
-      check_near(own.read(), problem.exact(), kTolerance);
+      check_near(own.read(), problem.exact(), kRounding);
       CHECK(differing(own.read(), shared.read()) == 0);
     }
   }

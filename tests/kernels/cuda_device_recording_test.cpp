@@ -82,7 +82,7 @@ class Layer {
                        .q = q_.data(),
                        .q_stride = kQ,
                        .cache = cache_,
-                       .context = {0, kOpenEnd},
+                       .context = kAll,
                        .include_new = true,
                        .step = step_,
                        .out = attended_.data()});

@@ -23,10 +23,10 @@ enum class Mistake {
 };
 
 constexpr int kThreads = 128, kWarps = kThreads / 32;
-constexpr unsigned kAllLanes = 0xffffffff;
+constexpr unsigned kWholeWarp = 0xffffffff;
 
 __device__ float sum_of_warp(float x) {
-  for (int lanes = 16; lanes > 0; lanes /= 2) x += __shfl_xor_sync(kAllLanes, x, lanes);
+  for (int lanes = 16; lanes > 0; lanes /= 2) x += __shfl_xor_sync(kWholeWarp, x, lanes);
   return x;
 }
 
@@ -36,7 +36,7 @@ constexpr int kLineOfRead = __LINE__ + 1;
 __device__ float square_at(const float* x, int i) { return x[i] * x[i]; }
 
 constexpr int kLineOfShuffle = __LINE__ + 1;
-__device__ float sum_with_neighbour(float x) { return x + __shfl_xor_sync(kAllLanes, x, 1); }
+__device__ float sum_with_neighbour(float x) { return x + __shfl_xor_sync(kWholeWarp, x, 1); }
 
 constexpr int kLineOfBarrier = __LINE__ + 1;
 __device__ void wait_for_others() { __syncthreads(); }
@@ -103,9 +103,6 @@ struct Rows {
 };
 
 std::string at_line(int line) { return "cuda_emulation_broken_test.cpp:" + std::to_string(line); }
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
 
 /// Longer and shorter than a block, with and without a ragged end. Rows that one warp reads alone
 /// need no barrier.

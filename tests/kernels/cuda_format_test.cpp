@@ -6,7 +6,7 @@ using namespace tandem::cuda;
 
 namespace {
 
-std::vector<int64_t> lengths(DType dtype) {
+std::vector<int64_t> chunk_lengths(DType dtype) {
   if (info(dtype).block_size > 1) return {32, 64, 96, 256};
   return {1, 3, 4, 7, 8, 20, 77};
 }
@@ -18,14 +18,14 @@ T read_as(const std::byte* p) {
   return value;
 }
 
-uint16_t scale_of(const Matrix& matrix, int64_t column, int64_t element) {
+uint16_t scale_of(const WeightMatrix& matrix, int64_t column, int64_t element) {
   return matrix.scales == nullptr ? uint16_t{0}
                                   : matrix.scales[column * (matrix.k / 32) + element / 32];
 }
 
 /// Element `e` of a packed column by the format's own arithmetic: a dot product with one that is 1.
 template <class Format>
-double element_of(const Matrix& matrix, int64_t column, int64_t e) {
+double element_of(const WeightMatrix& matrix, int64_t column, int64_t e) {
   const std::byte* chunk =
       matrix.quants + column * matrix.column_bytes + e / Format::kElements * 16;
   const auto weights = Format::decode(read_as<Bytes16>(chunk), scale_of(matrix, column, e));
@@ -41,7 +41,7 @@ double element_of(const Matrix& matrix, int64_t column, int64_t e) {
 }
 
 template <class Format>
-int64_t wrong_elements(const Matrix& matrix, const reference::Matrix& exact, Range columns) {
+int64_t wrong_elements(const WeightMatrix& matrix, const reference::Matrix& exact, Range columns) {
   int64_t wrong = 0;
   for (int64_t c = 0; c < columns.size(); ++c)
     for (int64_t e = 0; e < exact.cols(); ++e)
@@ -50,7 +50,7 @@ int64_t wrong_elements(const Matrix& matrix, const reference::Matrix& exact, Ran
 }
 
 template <class Format>
-int64_t wrong_eights(const Matrix& matrix, const reference::Matrix& exact) {
+int64_t wrong_eights(const WeightMatrix& matrix, const reference::Matrix& exact) {
   int64_t wrong = 0;
   for (int64_t c = 0; c < exact.rows(); ++c)
     for (int64_t group = 0; group < exact.cols() / 8; ++group) {
@@ -88,7 +88,7 @@ int64_t with_portable_format(DType dtype, const Function& f) {
 TEST_CASE(
     "every element of a matrix is found in its packed column, by the arithmetic of its format") {
   for (const DTypeInfo& d : kCommonDTypes)
-    for (const int64_t k : lengths(d.dtype))
+    for (const int64_t k : chunk_lengths(d.dtype))
       for (const Values values : {Values::kRandom, Values::kExtreme}) {
         CAPTURE(d.name);
         CAPTURE(k);
@@ -96,7 +96,7 @@ TEST_CASE(
         const Range columns{4, 13};
         std::vector<std::byte> packed(static_cast<size_t>(matrix_bytes(d.dtype, 9, k)));
         pack_columns(source.source(), columns, packed.data());
-        const Matrix matrix = matrix_at(packed.data(), d.dtype, columns, k);
+        const WeightMatrix matrix = matrix_at(packed.data(), d.dtype, columns, k);
         CHECK(with_portable_format(d.dtype, [&](auto format) {
                 return wrong_elements<decltype(format)>(matrix, source.exact, columns);
               }) == 0);
@@ -135,7 +135,7 @@ TEST_CASE("eight elements at a time are decoded to the values of the file") {
       const TestMatrix source = make_matrix(dtype, 3, 96, 7, values);
       std::vector<std::byte> packed(static_cast<size_t>(matrix_bytes(dtype, 3, 96)));
       pack_columns(source.source(), {0, 3}, packed.data());
-      const Matrix matrix = matrix_at(packed.data(), dtype, {0, 3}, 96);
+      const WeightMatrix matrix = matrix_at(packed.data(), dtype, {0, 3}, 96);
       CHECK(with_portable_format(dtype, [&](auto format) -> int64_t {
               using Format = decltype(format);
               if constexpr (Format::kQuants) {

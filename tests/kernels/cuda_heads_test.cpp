@@ -7,8 +7,7 @@ using Values2D = reference::Matrix;
 
 namespace {
 
-constexpr float kUntouched = 7;
-constexpr float kEps = 1e-5f;
+constexpr float kHeadsEps = 1e-5f;
 const std::byte kUntouchedByte{0x2b};
 
 /// Keys and values of a step buffer, on the host and on the device.
@@ -123,7 +122,7 @@ struct HeadsCase {
     launch.products = from.get();
     launch.products_stride = heads.size() * (kGroup + 2) * head_dim;
     QkvArgs& args = launch.args;
-    args.input = {.tokens = tokens, .norm_eps = kEps};
+    args.input = {.tokens = tokens, .norm_eps = kHeadsEps};
     if (with_bias) args.bq = bias_q.get(), args.bk = bias_k.get(), args.bv = bias_v.get();
     if (with_norm) args.q_norm = norm_q.get(), args.k_norm = norm_k.get();
     args.kv_heads = heads;
@@ -151,7 +150,7 @@ struct HeadsCase {
     const auto width = static_cast<int64_t>(bias.size());
     Values2D y = reference::from_floats(from.data(), tokens, width);
     if (with_bias) y.rowwise() += reference::from_floats(bias.data(), 1, width).row(0);
-    if (with_norm && !head_norm.empty()) y = reference::rms_norm(y, head_norm, kEps);
+    if (with_norm && !head_norm.empty()) y = reference::rms_norm(y, head_norm, kHeadsEps);
     if (rotated) reference::rope(y, head_dim, order, positions, frequencies);
     return y;
   }

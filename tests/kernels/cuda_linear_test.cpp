@@ -6,11 +6,9 @@ using namespace tandem::cuda;
 
 namespace {
 
-constexpr float kUntouched = 7;
-
 /// Of one chunk, a few rows of chunks, whole rows and spans, up to more spans than there are sums
 /// (a span is 4 KiB of a column), with and without a ragged end.
-std::vector<int64_t> lengths(DType dtype) {
+std::vector<int64_t> row_lengths(DType dtype) {
   switch (dtype) {
     case DType::kF32:
       return {1, 3, 4, 32, 77, 128, 1024, 1030, 5300};
@@ -28,14 +26,14 @@ std::vector<int64_t> lengths(DType dtype) {
 }
 
 /// A short and a long one of them, and a ragged one.
-std::vector<int64_t> few_lengths(DType dtype) {
-  const std::vector<int64_t> all = lengths(dtype);
+std::vector<int64_t> few_row_lengths(DType dtype) {
+  const std::vector<int64_t> all = row_lengths(dtype);
   return {all[2], all[4], all.back()};
 }
 
 /// A matrix of 35 columns and the input of up to 16 tokens.
-struct LinearCase {
-  LinearCase(DType weights_dtype, int64_t row_length, Values values = Values::kRandom)
+struct CudaLinearCase {
+  CudaLinearCase(DType weights_dtype, int64_t row_length, Values values = Values::kRandom)
       : dtype(weights_dtype),
         k(row_length),
         weights(make_matrix(dtype, kColumns, k, 1, values)),
@@ -76,8 +74,8 @@ reference::Matrix sum_tolerance(const reference::Matrix& x, const reference::Mat
 
 TEST_CASE("a linear is the product of its prepared input, for every dtype and length") {
   for (const DTypeInfo& d : kCommonDTypes)
-    for (const int64_t k : lengths(d.dtype)) {
-      const LinearCase test(d.dtype, k);
+    for (const int64_t k : row_lengths(d.dtype)) {
+      const CudaLinearCase test(d.dtype, k);
       for (const int64_t tokens : {1, 2, 3, 8, 16}) {
         CAPTURE(d.name);
         CAPTURE(k);
@@ -95,7 +93,7 @@ TEST_CASE("a linear of values of any size is within the tolerance of its dtype")
   for (const DTypeInfo& d : kCommonDTypes)
     for (const Values values : kAllValues) {
       CAPTURE(d.name);
-      const LinearCase test(d.dtype, 256, values);
+      const CudaLinearCase test(d.dtype, 256, values);
       const reference::Matrix exact =
           reference::linear(reference::from_floats(test.x.data(), 16, 256), test.weights.exact);
       check_near(test.run({0, 35}, {0, 35}, 0, 16), exact, wants_quants(d.dtype) ? 2e-2 : 1e-5);
@@ -104,8 +102,8 @@ TEST_CASE("a linear of values of any size is within the tolerance of its dtype")
 
 TEST_CASE("columns are the same bits alone, whatever lies beside them") {
   for (const DTypeInfo& d : kCommonDTypes)
-    for (const int64_t k : few_lengths(d.dtype)) {
-      const LinearCase test(d.dtype, k);
+    for (const int64_t k : few_row_lengths(d.dtype)) {
+      const CudaLinearCase test(d.dtype, k);
       for (const int64_t tokens : {1, 2, 5}) {
         CAPTURE(d.name);
         CAPTURE(k);
@@ -124,10 +122,10 @@ TEST_CASE("columns are the same bits alone, whatever lies beside them") {
 
 TEST_CASE("a token is the same bits alone, whatever tokens are beside it") {
   for (const DTypeInfo& d : kCommonDTypes)
-    for (const int64_t k : few_lengths(d.dtype)) {
+    for (const int64_t k : few_row_lengths(d.dtype)) {
       CAPTURE(d.name);
       CAPTURE(k);
-      const LinearCase test(d.dtype, k);
+      const CudaLinearCase test(d.dtype, k);
       const std::vector<float> whole = test.run({0, 35}, {0, 35}, 0, 16);
       for (const int64_t tokens : {1, 2, 3, 4, 5, 8, 9, 15}) {
         CAPTURE(tokens);
@@ -143,7 +141,7 @@ TEST_CASE("rows of floats may begin anywhere: the same bits") {
     for (const int64_t tokens : {1, 6}) {
       CAPTURE(name(dtype));
       CAPTURE(tokens);
-      const LinearCase test(dtype, 1000);
+      const CudaLinearCase test(dtype, 1000);
       std::vector<float> shifted = rows_of(test.x, 1000, 0, tokens);
       shifted.insert(shifted.begin(), 1);
       const DeviceMatrix matrix(test.weights, {0, 35});
@@ -190,7 +188,7 @@ TEST_CASE("many columns, which blocks of another shape do, are the same bits") {
 TEST_CASE("products are added to y, and shared is what y is then") {
   for (const int64_t tokens : {1, 7}) {
     CAPTURE(tokens);
-    const LinearCase test(DType::kQ8_0, 64);
+    const CudaLinearCase test(DType::kQ8_0, 64);
     const DeviceMatrix matrix(test.weights, {0, 35});
     const DeviceInput input(test.dtype, rows_of(test.x, 64, 0, tokens), tokens);
     const std::vector<float> before = random_floats(tokens * 35, 5);
@@ -217,7 +215,7 @@ TEST_CASE("products are added to y, and shared is what y is then") {
 TEST_CASE("linears of one input are the same bits in one launch, of one dtype or several") {
   for (const DType last : {DType::kQ4_0, DType::kQ8_0, DType::kF16}) {
     CAPTURE(name(last));
-    const LinearCase test(DType::kQ4_0, 96), other(last, 96);
+    const CudaLinearCase test(DType::kQ4_0, 96), other(last, 96);
     const DeviceMatrix matrix(test.weights, {0, 35}), third(other.weights, {0, 35});
     const DeviceInput quants(DType::kQ4_0, rows_of(test.x, 96, 0, 2), 2);
     const DeviceInput floats(DType::kF16, rows_of(test.x, 96, 0, 2), 2);
@@ -236,7 +234,7 @@ TEST_CASE("linears of one input are the same bits in one launch, of one dtype or
     linear_together(launches, nullptr);
     const std::vector<float> all = y.read();
     for (size_t i = 0; i < 3; ++i) {
-      const LinearCase& one = i < 2 ? test : other;
+      const CudaLinearCase& one = i < 2 ? test : other;
       const std::vector<float> alone = one.run({0, 35}, columns[i], 0, 2);
       for (size_t t = 0; t < 2; ++t) {
         const auto row = all.begin() + static_cast<int64_t>(t * 108 + i * 35);
@@ -248,7 +246,7 @@ TEST_CASE("linears of one input are the same bits in one launch, of one dtype or
 
 namespace {
 
-void check_gate_up(const LinearCase& gate, const LinearCase& up, int64_t tokens) {
+void check_gate_up(const CudaLinearCase& gate, const CudaLinearCase& up, int64_t tokens) {
   const DeviceMatrix gates(gate.weights, {0, 35}), ups(up.weights, {0, 35});
   const DeviceInput gate_input(gate.dtype, rows_of(gate.x, gate.k, 0, tokens), tokens);
   const DeviceInput up_input(up.dtype, rows_of(gate.x, gate.k, 0, tokens), tokens);
@@ -290,7 +288,7 @@ TEST_CASE("gate and up end as SwiGLU, of one dtype or two, in the columns asked 
                           Pair{DType::kQ4_0, DType::kQ4_0}, Pair{DType::kQ4_0, DType::kQ8_0},
                           Pair{DType::kF16, DType::kQ8_0}})
     for (const int64_t k : {64, 10240}) {
-      const LinearCase gate(pair.gate, k), up(pair.up, k, Values::kExtreme);
+      const CudaLinearCase gate(pair.gate, k), up(pair.up, k, Values::kExtreme);
       for (const int64_t tokens : {1, 2, 3, 9}) {
         CAPTURE(name(pair.gate));
         CAPTURE(name(pair.up));

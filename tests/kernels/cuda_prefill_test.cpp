@@ -6,8 +6,6 @@ using namespace tandem::cuda;
 
 namespace {
 
-constexpr float kUntouched = 7;
-
 struct CloseBlas {
   void operator()(Blas* blas) const { close_blas(blas); }
 };

@@ -13,6 +13,9 @@
 
 namespace tandem {
 
+/// What outputs hold before a kernel runs.
+inline constexpr float kUntouched = 7;
+
 /// Values in device memory.
 template <class T>
 class DeviceArray {
@@ -54,7 +57,7 @@ struct DeviceMatrix {
         matrix(cuda::matrix_at(bytes.get(), source.dtype, columns, source.exact.cols())) {}
 
   DeviceArray<std::byte> bytes;
-  cuda::Matrix matrix;
+  cuda::WeightMatrix matrix;
 
  private:
   static std::vector<std::byte> packed(const TestMatrix& source, Range columns) {

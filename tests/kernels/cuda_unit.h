@@ -9,7 +9,6 @@
 #include <memory>
 #include <span>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "kernels/error.h"
@@ -73,10 +72,6 @@ std::string error_of(const Function& f) {
     return error.what();
   }
   return "";
-}
-
-inline bool contains(const std::string& text, std::string_view part) {
-  return text.find(part) != std::string::npos;
 }
 
 inline constexpr int64_t kK = 64, kColumns = 48, kTokens = 3;

@@ -36,7 +36,7 @@ double packed_element(DType dtype, const std::byte* panel, int64_t column, int64
   return scale * ((i < 16 ? byte & 15 : byte >> 4) - 8);
 }
 
-std::vector<int64_t> lengths(DType dtype) {
+std::vector<int64_t> packed_lengths(DType dtype) {
   if (info(dtype).block_size == 256) return {256, 768};
   if (info(dtype).block_size > 1) return {32, 64, 96, 256};
   return {1, 2, 31, 64, 77};
@@ -46,7 +46,7 @@ std::vector<int64_t> lengths(DType dtype) {
 
 TEST_CASE("every element of a matrix is found in its panel, and missing columns are zero") {
   for (const DTypeInfo& d : kCommonDTypes) {
-    for (const int64_t k : lengths(d.dtype)) {
+    for (const int64_t k : packed_lengths(d.dtype)) {
       CAPTURE(d.name);
       CAPTURE(k);
       const TestMatrix matrix = make_matrix(d.dtype, 13, k, 7);
@@ -129,7 +129,7 @@ TEST_CASE("a row is dequantised to exactly the values of its definition") {
 
 TEST_CASE("a column unpacked from its panel is the row that was packed") {
   for (const DTypeInfo& d : kDTypes)
-    for (const int64_t k : lengths(d.dtype)) {
+    for (const int64_t k : packed_lengths(d.dtype)) {
       const TestMatrix matrix = make_matrix(d.dtype, 16, k, 11);
       std::array<const std::byte*, 16> rows{};
       for (int64_t c = 0; c < 16; ++c)

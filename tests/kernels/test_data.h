@@ -10,6 +10,7 @@
 #include <limits>
 #include <random>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "kernels/device.h"
@@ -160,6 +161,10 @@ inline int64_t differing(const std::vector<float>& a, const std::vector<float>& 
   int64_t count = 0;
   for (size_t i = 0; i < a.size(); ++i) count += float_bits(a[i]) != float_bits(b[i]);
   return count;
+}
+
+inline bool contains(const std::string& text, std::string_view part) {
+  return text.find(part) != std::string::npos;
 }
 
 }  // namespace tandem

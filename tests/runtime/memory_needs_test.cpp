@@ -223,9 +223,8 @@ TEST_CASE("homes that are no rectangle are held cell by cell") {
   const Model model = synthesize_model(spec, 1);
   const std::vector<Unit> units = units_in({"a", "b"});
   Plan plan = even_plan(spec, names(units));
-  plan.phases[0].layers[0].attention = {{0, {0, 1}, {0, kOpenEnd}, true},
-                                        {0, {1, 2}, {0, 256}, false},
-                                        {1, {1, 2}, {256, kOpenEnd}, true}};
+  plan.phases[0].layers[0].attention = {
+      {0, {0, 1}, kAll, true}, {0, {1, 2}, {0, 256}, false}, {1, {1, 2}, {256, kOpenEnd}, true}};
   plan.phases[0].layers[0].qkv = qkv_of_heads(spec, plan.phases[0].layers[0].attention);
   const auto needed = memory_needs(spec, plan, units, options_of(512));
   // A cell is 16 keys and 16 values of 2 bytes.
@@ -298,11 +297,10 @@ TEST_CASE("a unit named several times in a split, and a ragged end, change no re
     Plan plan = single_unit_plan(spec, names(units), 0);
     Phase& phase = plan.phases.front();
     LayerPlan& layer = phase.layers.front();
-    const Range all{0, kOpenEnd};
-    layer.attention = {{0, {0, 1}, all, true},
-                       {1, {1, 3}, all, true},
-                       {0, {3, 4}, all, true},
-                       {1, {4, 5}, all, true}};
+    layer.attention = {{0, {0, 1}, kAll, true},
+                       {1, {1, 3}, kAll, true},
+                       {0, {3, 4}, kAll, true},
+                       {1, {4, 5}, kAll, true}};
     layer.qkv = qkv_of_heads(spec, layer.attention);
     CHECK(layer.qkv.size() == 4);
     layer.out = layer.down = {{1, {0, 16}}, {0, {16, 64}}, {1, {64, 128}}, {1, {128, 136}}};

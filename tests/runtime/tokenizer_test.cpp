@@ -12,7 +12,7 @@
 namespace tandem {
 namespace {
 
-const std::string kData = std::string(TANDEM_SOURCE_DIR) + "/tests/data/";
+const std::string kLicenceData = std::string(TANDEM_SOURCE_DIR) + "/tests/data/";
 
 /// Null, with a message, in a build without sentencepiece: then there is nothing to test.
 std::unique_ptr<Tokenizer> open_tokenizer(const Vocabulary& vocabulary) {
@@ -23,9 +23,11 @@ std::unique_ptr<Tokenizer> open_tokenizer(const Vocabulary& vocabulary) {
   return tokenizer;
 }
 
-Vocabulary licence_vocabulary() { return *open_gguf(kData + "licence-q8_0.gguf").vocabulary; }
+Vocabulary licence_vocabulary() {
+  return *open_gguf(kLicenceData + "licence-q8_0.gguf").vocabulary;
+}
 
-std::string text_of(const Tokenizer& tokenizer, const std::vector<int32_t>& tokens) {
+std::string decoded(const Tokenizer& tokenizer, const std::vector<int32_t>& tokens) {
   std::string text;
   for (const int32_t token : tokens) text += tokenizer.piece(token);
   return text;
@@ -46,21 +48,21 @@ std::string squeezed(const std::string& text) {
 TEST_CASE("prompts encode to the golden tokens, BOS first, and their pieces give the text back") {
   const auto tokenizer = open_tokenizer(licence_vocabulary());
   if (!tokenizer) return;
-  for (const YAML::Node& golden : YAML::LoadFile(kData + "text.yaml")) {
+  for (const YAML::Node& golden : YAML::LoadFile(kLicenceData + "text.yaml")) {
     const auto prompt = golden["prompt"].as<std::string>();
     CAPTURE(prompt);
     const std::vector<int32_t> tokens = tokenizer->encode(prompt);
     CHECK(tokens == golden["prompt_tokens"].as<std::vector<int32_t>>());
-    CHECK(text_of(*tokenizer, tokens) == " " + prompt);  // the vocabulary's space in front
+    CHECK(decoded(*tokenizer, tokens) == " " + prompt);  // the vocabulary's space in front
   }
 }
 
 TEST_CASE("golden continuations read as the golden text") {
   const auto tokenizer = open_tokenizer(licence_vocabulary());
   if (!tokenizer) return;
-  for (const YAML::Node& golden : YAML::LoadFile(kData + "text.yaml")) {
+  for (const YAML::Node& golden : YAML::LoadFile(kLicenceData + "text.yaml")) {
     const auto text =
-        squeezed(text_of(*tokenizer, golden["greedy_tokens"].as<std::vector<int32_t>>()));
+        squeezed(decoded(*tokenizer, golden["greedy_tokens"].as<std::vector<int32_t>>()));
     CHECK(text.starts_with(golden["greedy_text"].as<std::string>()));
   }
 }
@@ -69,7 +71,7 @@ TEST_CASE("bytes that no piece covers become byte tokens and come back") {
   const auto tokenizer = open_tokenizer(licence_vocabulary());
   if (!tokenizer) return;
   const std::string text = "\xe2\x82\xac\n\n  \x7f";  // a euro sign, newlines, two spaces, DEL
-  CHECK(text_of(*tokenizer, tokenizer->encode(text)) == " " + text);
+  CHECK(decoded(*tokenizer, tokenizer->encode(text)) == " " + text);
   CHECK(tokenizer->piece(1).empty());  // <s>
   CHECK(tokenizer->is_end(2));
   CHECK_FALSE(tokenizer->is_end(1));
@@ -85,7 +87,7 @@ TEST_CASE("BOS, EOS and the space in front come only where the vocabulary asks f
   const std::vector<int32_t> tokens = tokenizer->encode("free");
   CHECK(tokens.front() != 1);
   CHECK(tokens.back() == 2);
-  CHECK(text_of(*tokenizer, tokens) == "free");
+  CHECK(decoded(*tokenizer, tokens) == "free");
 }
 
 TEST_CASE("names of control tokens in text are those tokens, with the space in front behind them") {
@@ -96,7 +98,7 @@ TEST_CASE("names of control tokens in text are those tokens, with the space in f
   expected.push_back(2);
   expected.insert(expected.end(), free.begin() + 1, free.end());
   CHECK(tokenizer->encode("free</s>free") == expected);
-  CHECK(text_of(*tokenizer, expected) == " free free");
+  CHECK(decoded(*tokenizer, expected) == " free free");
   expected = free;
   expected.insert(expected.begin(), 1);  // BOS twice, as the text names it
   CHECK(tokenizer->encode("<s>free") == expected);

@@ -13,8 +13,6 @@ using namespace tandem::fixtures;
 
 namespace {
 
-constexpr Range kAll{0, kOpenEnd};
-
 Step step_of(int64_t tokens, int64_t context, int64_t logits_rows = 1) {
   return {.tokens = tokens, .context = context, .logits_rows = logits_rows, .parents = {}};
 }

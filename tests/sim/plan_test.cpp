@@ -10,8 +10,6 @@ using namespace tandem::fixtures;
 
 namespace {
 
-constexpr Range kAll{0, kOpenEnd};
-
 /// What check_plan says of the small model's even plan after `change`.
 template <typename Change>
 std::string message(Change change) {

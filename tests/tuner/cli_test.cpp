@@ -17,7 +17,7 @@
 namespace tandem {
 namespace {
 
-constexpr const char* kModel = TANDEM_SOURCE_DIR "/tests/data/llama-q8_0.gguf";
+constexpr const char* kModelFile = TANDEM_SOURCE_DIR "/tests/data/llama-q8_0.gguf";
 
 /// A folder with the profile of a machine on paper: two equal units at 10 GB/s each.
 struct Workplace {
@@ -165,7 +165,7 @@ TEST_CASE("info states kernel sets, units and shapes, as text and as JSON") {
 
 TEST_CASE("plan writes a plan that explain and simulate understand without naming the model") {
   const Workplace place;
-  const std::string model = std::string("--model ") + kModel;
+  const std::string model = std::string("--model ") + kModelFile;
   const auto planned = place.json("plan " + model + " -o plan.yaml");
   CHECK(place.folder.names() == std::set<std::string>{"machine.yaml", "plan.yaml"});
   CHECK(planned.at("candidates").size() >= 3);  // each unit alone, and the plan
@@ -213,7 +213,7 @@ TEST_CASE("A GPU's budget is its own memory, and less where --budget says so") {
   add_gpu_profile(place);
   const std::string plan =
       std::string("plan --machine gpu.yaml -o plan.yaml --context 64 --prompt 16 --model ") +
-      kModel;
+      kModelFile;
   const auto whole = place.json(plan).at("memory_bytes");
   CHECK(whole.at("gpu0").at("budget") == int64_t{1} << 30);
   CHECK(whole.at("gpu0").at("host") > 0);  // the embedding's rows
@@ -262,7 +262,7 @@ TEST_CASE(
 
 TEST_CASE("explain without a profile tells shares and bytes, and no times") {
   const Workplace place;
-  REQUIRE(place.run(std::string("plan -o plan.yaml --model ") + kModel).exit_code == 0);
+  REQUIRE(place.run(std::string("plan -o plan.yaml --model ") + kModelFile).exit_code == 0);
   std::filesystem::remove(place.folder / "machine.yaml");
   const auto explained = place.json("explain plan.yaml");
   CHECK(explained.at("machine").is_null());
@@ -271,7 +271,7 @@ TEST_CASE("explain without a profile tells shares and bytes, and no times") {
 
 TEST_CASE("A what-if changes what is simulated: half the bandwidth takes longer") {
   const Workplace place;
-  const std::string simulate = std::string("simulate --context 0 --model ") + kModel;
+  const std::string simulate = std::string("simulate --context 0 --model ") + kModelFile;
   const double before = place.json(simulate).at("makespan_s");
   const double after =
       place.json(simulate + " --set units.cpu0.dram_read_per_s=1e9 --set units.cpu1.barrier_s=1e-3")
@@ -283,7 +283,7 @@ TEST_CASE("A what-if changes what is simulated: half the bandwidth takes longer"
 TEST_CASE("A tree of tokens is simulated as one step") {
   const Workplace place;
   const auto tree =
-      place.json(std::string("simulate --context 0 --parents -1,0,0,1 --model ") + kModel);
+      place.json(std::string("simulate --context 0 --parents -1,0,0,1 --model ") + kModelFile);
   CHECK(tree.at("step").at("tokens") == 4);
   const double seconds = tree.at("makespan_s");
   CHECK(tree.at("tokens_per_s").at("per_s") == doctest::Approx(4 / seconds));

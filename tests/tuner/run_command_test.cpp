@@ -15,7 +15,7 @@
 namespace tandem {
 namespace {
 
-const std::string kModel = "--model " + kTestData + "llama-q8_0.gguf ";
+const std::string kOfModel = "--model " + kTestData + "llama-q8_0.gguf ";
 
 std::vector<float> read_floats(const std::filesystem::path& path) {
   const std::string bytes = read_text(path);
@@ -128,7 +128,7 @@ TEST_CASE("A BPE vocabulary of another model's words is refused for text, and it
 TEST_CASE("Logits are a row per input token and, with -n, a row per new token") {
   const TemporaryFolder folder;
   const auto bytes = [&](const std::string& arguments) {
-    REQUIRE(run_tandem(folder, "run " + kModel + arguments).exit_code == 0);
+    REQUIRE(run_tandem(folder, "run " + kOfModel + arguments).exit_code == 0);
     return std::filesystem::file_size(folder / "out.f32");
   };
   // 3 rows, then 3 + 2, of 512 logits of 4 bytes.
@@ -140,7 +140,7 @@ TEST_CASE("A plan over two units gives the golden logits, and the bits of one un
   const PlannedFolder place;
   const YAML::Node entry = golden("llama-q8_0.logits.f32");
   const std::string input =
-      "run " + kModel + "--kv f32 -n 0 --token-ids " + joined(entry["tokens"]);
+      "run " + kOfModel + "--kv f32 -n 0 --token-ids " + joined(entry["tokens"]);
   Plan alone = place.plan();
   REQUIRE(place.run(input + " --plan plan.yaml --logits two.f32").exit_code == 0);
   const ModelSpec spec = open_spec({.model = place.source(), .dtype = {}});
@@ -166,7 +166,7 @@ TEST_CASE("A plan over two units gives the golden logits, and the bits of one un
 TEST_CASE("With a profile, predicted stands beside measured for every stage and unit") {
   const PlannedFolder place;
   const Finished finished =
-      place.run("run " + kModel + "--plan plan.yaml --random-prompt 8 -n 4 --json");
+      place.run("run " + kOfModel + "--plan plan.yaml --random-prompt 8 -n 4 --json");
   CAPTURE(finished.err);
   REQUIRE(finished.exit_code == 0);
   const auto json = nlohmann::json::parse(finished.out);
@@ -179,14 +179,14 @@ TEST_CASE("With a profile, predicted stands beside measured for every stage and 
   int downs = 0;
   for (const auto& row : ledger["stages"]) downs += row["stage"] == "down";
   CHECK(downs == 2);
-  CHECK(place.run("run " + kModel + "--plan plan.yaml --random-prompt 8 -n 4")
+  CHECK(place.run("run " + kOfModel + "--plan plan.yaml --random-prompt 8 -n 4")
             .out.find("predicted") != std::string::npos);
 }
 
 TEST_CASE("--context decodes at that depth without a prefill") {
   const PlannedFolder place;
   const Finished finished =
-      place.run("run " + kModel + "--plan plan.yaml --context 300 -n 5 --json");
+      place.run("run " + kOfModel + "--plan plan.yaml --context 300 -n 5 --json");
   CAPTURE(finished.err);
   REQUIRE(finished.exit_code == 0);
   const auto json = nlohmann::json::parse(finished.out);
@@ -197,8 +197,9 @@ TEST_CASE("--context decodes at that depth without a prefill") {
 TEST_CASE("Sampling is repeatable by seed") {
   const TemporaryFolder folder;
   const auto tokens = [&](const std::string& seed) {
-    const Finished finished = run_tandem(
-        folder, "run " + kModel + "--token-ids 1,5,9 -n 12 --temperature 2 --json --seed " + seed);
+    const Finished finished =
+        run_tandem(folder, "run " + kOfModel +
+                               "--token-ids 1,5,9 -n 12 --temperature 2 --json --seed " + seed);
     REQUIRE(finished.exit_code == 0);
     return nlohmann::json::parse(finished.out)["tokens"];
   };
@@ -208,7 +209,7 @@ TEST_CASE("Sampling is repeatable by seed") {
 
 TEST_CASE("--trace writes the last step as JSON with a span per task") {
   const PlannedFolder place;
-  REQUIRE(place.run("run " + kModel + "--plan plan.yaml --token-ids 1,5 -n 2 --trace t.json")
+  REQUIRE(place.run("run " + kOfModel + "--plan plan.yaml --token-ids 1,5 -n 2 --trace t.json")
               .exit_code == 0);
   CHECK_FALSE(nlohmann::json::parse(read_text(place / "t.json"))["traceEvents"].empty());
 }
@@ -217,28 +218,29 @@ TEST_CASE("Bad input ends with one line and exit code 2, and nothing is written"
   const PlannedFolder place;
   const TemporaryFolder& folder = place.folder();
   const std::string output = " --logits out.f32";
-  check_refused(folder, kModel + output, "no input");
+  check_refused(folder, kOfModel + output, "no input");
   check_refused(folder, "--token-ids 1" + output, "--model");
   check_refused(folder, "--model nothing.gguf --token-ids 1" + output, "nothing.gguf");
-  check_refused(folder, kModel + "--token-ids 1,512" + output, "512 is no token");
-  check_refused(folder, kModel + "--token-ids -1" + output, "-1 is no token");
-  check_refused(folder, kModel + "--token-ids 1,x" + output, "--token-ids");
-  check_refused(folder, kModel + "--token-ids 1 --random-prompt 4" + output, "--token-ids");
-  check_refused(folder, kModel + "--token-ids 1 -n -1" + output, "-1");
-  check_refused(folder, kModel + "--token-ids 1 --kv q8_0" + output, "q8_0");
-  check_refused(folder, kModel + "--token-ids 1 --temperature -1" + output, "--temperature");
-  check_refused(folder, kModel + "--token-ids 1 --top-p 2" + output, "--top-p");
-  check_refused(folder, kModel + "--context 1000000" + output, "1000000");
-  check_refused(folder, kModel + "--token-ids 1 --plan absent.yaml" + output, "absent.yaml");
-  check_refused(folder, kModel + "--token-ids 1 --machine absent.yaml" + output, "absent.yaml");
-  check_refused(folder, kModel + "--token-ids 1 --logits no/such/folder", "no/such");
+  check_refused(folder, kOfModel + "--token-ids 1,512" + output, "512 is no token");
+  check_refused(folder, kOfModel + "--token-ids -1" + output, "-1 is no token");
+  check_refused(folder, kOfModel + "--token-ids 1,x" + output, "--token-ids");
+  check_refused(folder, kOfModel + "--token-ids 1 --random-prompt 4" + output, "--token-ids");
+  check_refused(folder, kOfModel + "--token-ids 1 -n -1" + output, "-1");
+  check_refused(folder, kOfModel + "--token-ids 1 --kv q8_0" + output, "q8_0");
+  check_refused(folder, kOfModel + "--token-ids 1 --temperature -1" + output, "--temperature");
+  check_refused(folder, kOfModel + "--token-ids 1 --top-p 2" + output, "--top-p");
+  check_refused(folder, kOfModel + "--context 1000000" + output, "1000000");
+  check_refused(folder, kOfModel + "--token-ids 1 --plan absent.yaml" + output, "absent.yaml");
+  check_refused(folder, kOfModel + "--token-ids 1 --machine absent.yaml" + output, "absent.yaml");
+  check_refused(folder, kOfModel + "--token-ids 1 --logits no/such/folder", "no/such");
 }
 
 TEST_CASE("More memory than there is, is refused before anything is allocated") {
   const PlannedFolder place;
-  check_refused(place.folder(),
-                kModel + "--plan plan.yaml --token-ids 1 --force --set machine.memory_bytes=100000",
-                "needs");
+  check_refused(
+      place.folder(),
+      kOfModel + "--plan plan.yaml --token-ids 1 --force --set machine.memory_bytes=100000",
+      "needs");
 }
 
 TEST_CASE("A unit that the machine lacks is named with those it has") {
@@ -246,7 +248,7 @@ TEST_CASE("A unit that the machine lacks is named with those it has") {
   Plan plan = place.plan();
   plan.units[1] = "gpu7";
   place.write(plan);
-  check_refused(place.folder(), kModel + "--plan plan.yaml --token-ids 1", "unit gpu7");
+  check_refused(place.folder(), kOfModel + "--plan plan.yaml --token-ids 1", "unit gpu7");
 }
 
 TEST_CASE("A plan made for another model or machine runs by --force only") {
@@ -258,8 +260,9 @@ TEST_CASE("A plan made for another model or machine runs by --force only") {
   Plan plan = place.plan();
   plan.machine_fingerprint = "0123456789abcdef";
   place.write(plan);
-  check_refused(place.folder(), kModel + "--plan plan.yaml --token-ids 1", "made for machine");
-  CHECK(place.run("run " + kModel + "--plan plan.yaml --token-ids 1 -n 1 --force").exit_code == 0);
+  check_refused(place.folder(), kOfModel + "--plan plan.yaml --token-ids 1", "made for machine");
+  CHECK(place.run("run " + kOfModel + "--plan plan.yaml --token-ids 1 -n 1 --force").exit_code ==
+        0);
 }
 
 TEST_CASE("A profile that was measured on another machine is refused") {
@@ -268,7 +271,7 @@ TEST_CASE("A profile that was measured on another machine is refused") {
   machine.machine.cpu = "paper CPU";
   machine.fingerprint = profile_fingerprint(machine);
   write_profile(machine, (folder / "machine.yaml").string());
-  check_refused(folder, kModel + "--token-ids 1", "another machine: CPU paper CPU");
+  check_refused(folder, kOfModel + "--token-ids 1", "another machine: CPU paper CPU");
 }
 
 TEST_CASE("an output that is also an input, or another output, is refused") {
@@ -276,15 +279,15 @@ TEST_CASE("an output that is also an input, or another output, is refused") {
   std::filesystem::copy_file(kTestData + "llama-q8_0.gguf", folder / "model.gguf");
   const std::string before = read_text(folder / "model.gguf");
   check_refused(folder, "--model model.gguf --token-ids 1 --logits ./model.gguf", "overwritten");
-  check_refused(folder, kModel + "--token-ids 1 --logits out --trace ./out", "overwritten");
+  check_refused(folder, kOfModel + "--token-ids 1 --logits out --trace ./out", "overwritten");
   CHECK(read_text(folder / "model.gguf") == before);
 }
 
 TEST_CASE("numbers of tokens that no model has are refused before anything is made of them") {
   const TemporaryFolder folder;
-  check_refused(folder, kModel + "--random-prompt 9223372036854775807", "9223372036854775807");
-  check_refused(folder, kModel + "--token-ids 1,5 -n 9223372036854775807", "9223372036854775807");
-  check_refused(folder, kModel + "--token-ids ,", "names no id");
+  check_refused(folder, kOfModel + "--random-prompt 9223372036854775807", "9223372036854775807");
+  check_refused(folder, kOfModel + "--token-ids 1,5 -n 9223372036854775807", "9223372036854775807");
+  check_refused(folder, kOfModel + "--token-ids ,", "names no id");
 }
 
 }  // namespace

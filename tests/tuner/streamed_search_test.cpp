@@ -18,12 +18,12 @@ using namespace tandem;
 namespace {
 
 /// 302 MB in F32, so that slots are small beside it: layers of 67 MB, a head of 34 MB.
-constexpr TinyShape kShape{.hidden = 1024,
-                           .intermediate = 4096,
-                           .kv_heads = 16,
-                           .head_dim = 32,
-                           .layers = 4,
-                           .vocab = 8192};
+constexpr TinyShape kWide{.hidden = 1024,
+                          .intermediate = 4096,
+                          .kv_heads = 16,
+                          .head_dim = 32,
+                          .layers = 4,
+                          .vocab = 8192};
 
 /// A GPU far faster than the CPU, with a link; the host's memory feeds both at once, in full or
 /// with `together_per_s`.
@@ -63,7 +63,7 @@ int64_t held(const MemoryUse& use) { return use.weights + use.kv + use.workspace
 }  // namespace
 
 TEST_CASE("what a budget has no room for is computed by the CPU and streamed at once") {
-  const ModelSpec model = tiny_model(kShape);
+  const ModelSpec model = tiny_model(kWide);
   const MachineProfile machine = cpu_and_gpu(20e9, 20e9);
   const SearchResult result = search(model, machine, with_budget(kThird));
   check_plan(result.plan, model, "plan");
@@ -86,7 +86,7 @@ TEST_CASE("what a budget has no room for is computed by the CPU and streamed at 
 }
 
 TEST_CASE("the bound knows that copies and the CPU read one memory") {
-  const ModelSpec model = tiny_model(kShape);
+  const ModelSpec model = tiny_model(kWide);
   for (const double together_per_s : {24e9, 30e9}) {
     const MachineProfile machine = cpu_and_gpu(20e9, 20e9, 1e12, together_per_s);
     const SearchResult result = search(model, machine, with_budget(kThird));
@@ -97,7 +97,7 @@ TEST_CASE("the bound knows that copies and the CPU read one memory") {
 }
 
 TEST_CASE("a GPU with a slow link streams nothing, one beside a slow CPU streams all") {
-  const ModelSpec model = tiny_model(kShape);
+  const ModelSpec model = tiny_model(kWide);
   const SearchResult slow_link = search(model, cpu_and_gpu(40e9, 1e8), with_budget(kThird));
   const SearchResult slow_cpu = search(model, cpu_and_gpu(1e8, 40e9), with_budget(kThird));
   CHECK(streaming_units(slow_link.plan) == 0);
@@ -109,7 +109,7 @@ TEST_CASE("a GPU with a slow link streams nothing, one beside a slow CPU streams
 }
 
 TEST_CASE("in a prefill a GPU streams what the CPU computes in decode") {
-  const ModelSpec model = tiny_model(kShape);
+  const ModelSpec model = tiny_model(kWide);
   const SearchResult result = search(model, cpu_and_gpu(20e9, 20e9), with_budget(kThird, 64));
   check_plan(result.plan, model, "plan");
   REQUIRE(result.plan.phases.size() == 2);
@@ -119,7 +119,7 @@ TEST_CASE("in a prefill a GPU streams what the CPU computes in decode") {
 }
 
 TEST_CASE("a GPU alone streams what it has no room for") {
-  const ModelSpec model = tiny_model(kShape);
+  const ModelSpec model = tiny_model(kWide);
   SearchOptions options = with_budget(kThird);
   options.units = {"gpu0"};
   const SearchResult result = search(model, cpu_and_gpu(20e9, 20e9), options);
@@ -164,7 +164,7 @@ TEST_CASE("no plan within the budget is simulated below the bound, whatever it s
 }
 
 TEST_CASE("a budget that does not bind changes nothing and adds no row of layers") {
-  const ModelSpec model = tiny_model(kShape);
+  const ModelSpec model = tiny_model(kWide);
   const MachineProfile machine = cpu_and_gpu(20e9, 20e9);
   SearchOptions free = with_budget(0);
   free.budget_bytes.clear();
@@ -176,7 +176,7 @@ TEST_CASE("a budget that does not bind changes nothing and adds no row of layers
 }
 
 TEST_CASE("whole layers go to the unit with a budget until it is full") {
-  const ModelSpec model = tiny_model(kShape);
+  const ModelSpec model = tiny_model(kWide);
   const MachineProfile machine = cpu_and_gpu(20e9, 20e9);
   const SearchResult result = search(model, machine, with_budget(kThird));
   REQUIRE(result.layers.has_value());

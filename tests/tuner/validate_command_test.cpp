@@ -9,7 +9,7 @@
 namespace tandem {
 namespace {
 
-const std::string kBrief = " --repeat 1 --max-seconds 1";
+const std::string kOnce = " --repeat 1 --max-seconds 1";
 
 /// Any rate is inside, or none.
 Prediction claim(double low, double high) {
@@ -29,7 +29,7 @@ void set_claim(const PlannedFolder& place, double low, double high) {
 TEST_CASE("A plan whose rates are inside its claim is proved and says what was measured") {
   const PlannedFolder place;
   set_claim(place, 1e-3, 1e12);
-  const Finished finished = place.run("validate plan.yaml --json" + kBrief);
+  const Finished finished = place.run("validate plan.yaml --json" + kOnce);
   CAPTURE(finished.err);
   REQUIRE(finished.exit_code == 0);
   const auto json = nlohmann::json::parse(finished.out);
@@ -46,7 +46,7 @@ TEST_CASE("A plan whose rates are inside its claim is proved and says what was m
 TEST_CASE("Rates outside the claim end with exit code 3 and are named") {
   const PlannedFolder place;
   set_claim(place, 1e11, 1e12);
-  const Finished finished = place.run("validate plan.yaml" + kBrief);
+  const Finished finished = place.run("validate plan.yaml" + kOnce);
   CHECK(finished.exit_code == 3);
   CHECK(finished.out.find("OUTSIDE") != std::string::npos);
   CHECK(finished.out.find("identical to cpu0 alone") != std::string::npos);
@@ -64,7 +64,7 @@ TEST_CASE("A head cut by positions is held to the tolerance") {
       layer.qkv = {{1, {0, 4 * 3 * 16}}};  // 4 heads of q, k and v, 16 elements each
     }
   place.write(plan);
-  const Finished finished = place.run("validate plan.yaml --json --kv f32" + kBrief);
+  const Finished finished = place.run("validate plan.yaml --json --kv f32" + kOnce);
   CAPTURE(finished.err);
   REQUIRE(finished.exit_code == 0);
   const auto json = nlohmann::json::parse(finished.out);
@@ -73,14 +73,14 @@ TEST_CASE("A head cut by positions is held to the tolerance") {
   CHECK(json["logits"]["tolerance"].get<double>() == doctest::Approx(std::sqrt(6.0) * 5e-6));
   // A tolerance that no cut meets.
   if (json["logits"]["identical"] == false)
-    CHECK(place.run("validate plan.yaml --kv f32 --tolerance 0" + kBrief).exit_code == 3);
+    CHECK(place.run("validate plan.yaml --kv f32 --tolerance 0" + kOnce).exit_code == 3);
 }
 
 TEST_CASE("Another model's plan is refused and left as it was") {
   const PlannedFolder place;
   const std::string before = read_text(place / "plan.yaml");
   const Finished finished =
-      place.run("validate plan.yaml --model " + kTestData + "llama-q4_0.gguf" + kBrief);
+      place.run("validate plan.yaml --model " + kTestData + "llama-q4_0.gguf" + kOnce);
   CHECK(finished.exit_code == 2);
   CHECK(finished.err.find("made for model") != std::string::npos);
   CHECK(read_text(place / "plan.yaml") == before);
@@ -90,7 +90,7 @@ TEST_CASE("Forced, nothing is written into the plan") {
   const PlannedFolder place;
   const std::string before = read_text(place / "plan.yaml");
   const Finished finished =
-      place.run("validate plan.yaml --force --model " + kTestData + "llama-q4_0.gguf" + kBrief);
+      place.run("validate plan.yaml --force --model " + kTestData + "llama-q4_0.gguf" + kOnce);
   CHECK(finished.exit_code != 2);
   CHECK(read_text(place / "plan.yaml") == before);
 }
