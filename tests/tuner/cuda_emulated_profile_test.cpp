@@ -2,6 +2,7 @@
 // cannot hold: every probe runs, and what is written can be read, planned with and simulated.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
@@ -20,6 +21,13 @@ Machine small_machine() {
   return machine;
 }
 
+/// Units of it, whose own memories are as small.
+std::vector<Unit> small_units(const std::string& text, const Machine& machine) {
+  std::vector<Unit> units = parse_units(text, machine);
+  for (Unit& unit : units) unit.memory_bytes = std::min(unit.memory_bytes, machine.memory_bytes);
+  return units;
+}
+
 MachineProfile profile_of_units(const std::string& units) {
   const Machine machine = small_machine();
   ProfileOptions options;
@@ -27,7 +35,11 @@ MachineProfile profile_of_units(const std::string& units) {
   options.dtypes = {DType::kQ8_0};
   options.max_tokens = 4;
   options.limit_s = 0.1;
-  return profile_machine(machine, parse_units(units, machine), options);
+  MachineProfile profile = profile_machine(machine, small_units(units, machine), options);
+  const std::vector<Unit> whole = parse_units(units, machine);
+  for (size_t i = 0; i < whole.size(); ++i)
+    profile.units[i].unit.memory_bytes = whole[i].memory_bytes;
+  return profile;
 }
 
 /// "cpu0=0;gpu0=1,cuda:0;gpu1=1,cuda:1" on the first and the last core.
