@@ -240,15 +240,19 @@ void CpuDevice::merge(const MergeArgs& args) {
 
 void CpuDevice::commit(const CommitArgs& args) {
   const int64_t lead = args.first_position % kPanelColumns;
-  const Range heads = intersect(args.step.kv_heads, args.cache.kv_heads);
-  team_.for_each(heads.size(), 1, [&](int, Range pieces) {
-    for (int64_t head = heads.begin + pieces.begin; head < heads.begin + pieces.end; ++head)
+  const auto commit_to = [&](const KvView& step, const KvView& cache) {
+    const Range heads = intersect(step.kv_heads, cache.kv_heads);
+    for (int64_t head = heads.begin; head < heads.end; ++head)
       for (size_t i = 0; i < args.rows.size() && args.rows[i] >= 0; ++i) {
         const int64_t position = args.first_position + static_cast<int64_t>(i);
-        if (!args.cache.positions.contains(position)) continue;
-        copy_row(args.step, lead + args.rows[i], args.cache, position - args.cache.positions.begin,
-                 head);
+        if (!cache.positions.contains(position)) continue;
+        copy_row(step, lead + args.rows[i], cache, position - cache.positions.begin, head);
       }
+  };
+  team_.for_each(std::ssize(args.caches), 1, [&](int, Range pieces) {
+    for (const CommitCache& to :
+         args.caches.subspan(static_cast<size_t>(pieces.begin), static_cast<size_t>(pieces.size())))
+      commit_to(to.step, to.cache);
   });
 }
 

@@ -22,6 +22,7 @@ struct KvHeads {
   int64_t v_head_bytes = 0;
   int first_position = 0;
 
+  KvHeads() = default;
   /// A view that is not used may be empty.
   KvHeads(const KvView& view, int64_t first_head) {
     if (view.k == nullptr) return;

@@ -11,6 +11,7 @@
 #include "kernels/cuda_blas.cuh"
 #include "kernels/cuda_blas_library.cuh"
 #include "kernels/cuda_launch.cuh"
+#include "kernels/device.h"
 
 namespace tandem::cuda {
 namespace {
@@ -177,3 +178,12 @@ bool multiply(Blas& blas, const Product& p, cudaStream_t stream) {
 }
 
 }  // namespace tandem::cuda
+
+namespace tandem {
+
+bool has_cuda_matrix_library() {
+  cuda::Functions functions;
+  return cuda::find_all(functions);
+}
+
+}  // namespace tandem

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <array>
 #include <stdexcept>
+#include <vector>
 
 #include "kernels/cuda_device.cuh"
 #include "kernels/kernel_set.h"
@@ -47,10 +48,12 @@ void CudaDevice::merge(const MergeArgs& args) {
 }
 
 void CudaDevice::commit(const CommitArgs& args) {
-  if (args.rows.empty()) return;
+  if (args.rows.empty() || args.caches.empty()) return;
   on_device([&] {
+    std::vector<CommitCache> caches(args.caches.begin(), args.caches.end());
+    for (CommitCache& to : caches) to.step = own(to.step);
     CommitLaunch launch{.args = args, .first_position = value(args.first_position)};
-    launch.args.step = own(args.step);
+    launch.args.caches = caches;
     launch.args.rows = {own(args.rows.data()), args.rows.size()};
     cuda::commit(launch, stream());
   });

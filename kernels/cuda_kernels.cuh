@@ -166,7 +166,7 @@ void merge(const MergeLaunch& launch, cudaStream_t stream);
 inline constexpr int kMaxMergedStates = 16;
 
 struct CommitLaunch {
-  CommitArgs args;  ///< rows.data() is the device's copy
+  CommitArgs args;  ///< rows and step buffers are the device's copies
   DeviceValue first_position;
 };
 void commit(const CommitLaunch& launch, cudaStream_t stream);

@@ -210,10 +210,15 @@ struct EmbedArgs {
   float* x = nullptr;  ///< [tokens x table.k]
 };
 
-/// Appends row rows[i] of the step buffer to position first_position + i of the cache.
-struct CommitArgs {
+/// A layer's step buffer, and the cache that rows of it go to.
+struct CommitCache {
   KvView step;
-  KvView cache;                   ///< rows outside cache.positions are another home's: skipped
+  KvView cache;  ///< rows outside cache.positions are another home's: skipped
+};
+
+/// Appends row rows[i] of each step buffer to position first_position + i of its cache.
+struct CommitArgs {
+  std::span<const CommitCache> caches;  ///< of one dtype and head_dim
   std::span<const int32_t> rows;  ///< exchanged memory; from the first negative one on none is kept
   StepValue first_position;
 };
@@ -323,6 +328,9 @@ struct CudaDeviceInfo {
   bool stream_memory_ops = false;  ///< waits on flags inside a stream
 };
 std::vector<CudaDeviceInfo> list_cuda_devices();
+/// Whether the machine has cuBLASLt, by which CUDA units multiply prompts; without it they are
+/// multiplied 16 tokens at a time. Loads the library: takes a while.
+bool has_cuda_matrix_library();
 
 struct CudaDeviceOptions {
   int index = 0;       ///< in the driver's order

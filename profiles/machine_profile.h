@@ -69,24 +69,31 @@ struct UnitProfile {
   std::vector<AttentionCurve> attention;
   Curve embed;       ///< x = values of all rows; rows lie apart in memory
   Curve merge;       ///< x = floats of all states read
-  Curve commit;      ///< x = bytes of keys and values copied into a cache that lies in memory
+  Curve commit;      ///< x = bytes of keys and values of all layers, copied into caches that lie in
+                     ///< memory
   Curve argmax;      ///< x = values
-  Figure barrier_s;  ///< an empty team call: fork and join
+  Figure barrier_s;  ///< an empty team call: fork and join; a further call, where a unit enqueues
   /// What a call of attention and of the small stages takes beyond its curve when weights were
   /// streamed since the last like it: instructions and operands come from memory again. 0 = not
   /// measured.
   Figure cold_start_s = {};
   Figure stream_per_s = {};  ///< bytes/s of weights copied ahead from pinned host memory while they
                              ///< are multiplied; 0 = the unit does not stream
+  /// x = bytes of a result; seconds that writing it to host memory, too, takes beyond computing it.
+  /// Empty where the unit's memory is the host's.
+  Curve publish = {};
+  /// What barrier_s is of a call in a recorded step, of one in a step that is not recorded (the
+  /// executor records all). 0 = the unit does not enqueue.
+  Figure plain_launch_s = {};
 };
 
 /// From one unit to another: a flag, and what a unit with a memory of its own must copy.
 struct Link {
   std::string from;
   std::string to;
-  Figure latency_s;         ///< one-way hand-off of a flag
-  Figure bytes_per_s = {};  ///< of results that `to` copies; 0 where nothing is copied
-  bool direct = false;      ///< from the memory of `from`, not from the host's
+  Figure latency_s;     ///< one-way hand-off of a flag
+  Curve copy = {};      ///< x = bytes of a result that `to` copies; empty where nothing is copied
+  bool direct = false;  ///< from the memory of `from`, not from the host's
 };
 
 /// What units streaming weights of one dtype at once reach of the bandwidth that bare reads do. CPU

@@ -30,6 +30,7 @@ Grid all_points(bool quick) {
             .dram_columns = {64, 512, 4096, 32768},
             .cache_columns = {64, 1024},
             .attention_tokens = {1, 8, 256},
+            .rows = {1, 16, 256},
             .contexts = {0, 256, 1024, 4096},
             .head_dims = {64, 128},
             .groups = {1, 4, 8},
@@ -38,6 +39,7 @@ Grid all_points(bool quick) {
           .dram_columns = {16, 64, 256, 1024, 4096, 16384, 65536},
           .cache_columns = {16, 64, 256, 1024, 4096},
           .attention_tokens = {1, 4, 16, 64, 512},
+          .rows = {1, 16, 256},
           .contexts = {0, 256, 1024, 4096, 8192},
           .head_dims = {64, 128},
           .groups = {1, 2, 4, 8},
@@ -49,6 +51,7 @@ Grid grid_for(const ProfileOptions& options) {
   const auto too_wide = [&](int64_t tokens) { return tokens > options.max_tokens; };
   std::erase_if(grid.tokens, too_wide);
   std::erase_if(grid.attention_tokens, too_wide);
+  std::erase_if(grid.rows, too_wide);
   return grid;
 }
 
@@ -82,7 +85,7 @@ std::vector<Case> cases_of(const std::vector<std::unique_ptr<UnitBench>>& benche
   int next_curve = 0;
   for (const auto& bench : benches) {
     add_memory_cases(*bench, cases);
-    add_small_cases(*bench, cases);
+    add_small_cases(*bench, grid, cases);
   }
   add_contention_cases(benches, profile, cases);
   add_link_cases(benches, profile, cases);
@@ -123,7 +126,7 @@ void round_figures(MachineProfile& profile) {
   };
   for (UnitProfile& unit : profile.units) {
     for (Figure* figure : {&unit.dram_read_per_s, &unit.cache_read_per_s, &unit.barrier_s,
-                           &unit.cold_start_s, &unit.stream_per_s})
+                           &unit.cold_start_s, &unit.stream_per_s, &unit.plain_launch_s})
       round_figure(*figure);
     for (LinearCurve& curve : unit.linear) {
       round_curve(curve.from_dram);
@@ -131,11 +134,12 @@ void round_figures(MachineProfile& profile) {
     }
     for (PrepareCurve& curve : unit.prepare) round_curve(curve.seconds);
     for (AttentionCurve& curve : unit.attention) round_curve(curve.seconds);
-    for (Curve* curve : {&unit.embed, &unit.merge, &unit.commit, &unit.argmax}) round_curve(*curve);
+    for (Curve* curve : {&unit.embed, &unit.merge, &unit.commit, &unit.argmax, &unit.publish})
+      round_curve(*curve);
   }
   for (Link& link : profile.links) {
     round_figure(link.latency_s);
-    round_figure(link.bytes_per_s);
+    round_curve(link.copy);
   }
   for (Contention& set : profile.contention) {
     round_figure(set.total_per_s);

@@ -165,7 +165,7 @@ int64_t beyond_cache_bytes(const Machine& machine) {
 
 double UnitBench::time(const std::function<void()>& warm_up, const std::function<void()>& work,
                        int repetitions) {
-  return device->enqueues() ? time_queued(warm_up, work, repetitions)
+  return device->enqueues() ? time_queued(warm_up, work, repetitions, true)
                             : time_at_once(warm_up, work, repetitions);
 }
 
@@ -191,15 +191,15 @@ double UnitBench::time_cold(const std::function<void()>& work, int repetitions) 
   return repetitions > 1 ? time(work, repetitions) : time([] {}, work, repetitions);
 }
 
-/// The calls are recorded, as the executor's are, and the device's own clock times them.
+/// The calls are recorded, as the executor's are, or not; the device's own clock times them.
 double UnitBench::time_queued(const std::function<void()>& warm_up,
-                              const std::function<void()>& work, int repetitions) {
+                              const std::function<void()>& work, int repetitions, bool recorded) {
   const auto job = [&] {
     device->begin_step();
     warm_up();
     device->launch();
     device->end_step();
-    device->begin_step(++recordings);
+    device->begin_step(recorded ? ++recordings : 0);
     device->stamp(&exchanged->stamps[0]);
     for (int i = 0; i < repetitions; ++i) work();
     device->stamp(&exchanged->stamps[1]);
@@ -209,6 +209,10 @@ double UnitBench::time_queued(const std::function<void()>& warm_up,
     return 1e-9 * static_cast<double>(exchanged->stamps[1] - exchanged->stamps[0]) / repetitions;
   };
   return driver.start(job).get();
+}
+
+double UnitBench::time_plain(const std::function<void()>& work, int repetitions) {
+  return time_queued(work, work, repetitions, false);
 }
 
 double UnitBench::time_on_host(const std::function<void()>& work, int repetitions) {

@@ -26,6 +26,7 @@ struct Grid {
   std::vector<int64_t> dram_columns;
   std::vector<int64_t> cache_columns;
   std::vector<int64_t> attention_tokens;
+  std::vector<int64_t> rows;  ///< tokens of the small stages
   std::vector<int64_t> contexts;
   std::vector<int64_t> head_dims;
   std::vector<int64_t> groups;
@@ -89,6 +90,8 @@ struct UnitBench {
   /// The same for work that finds new memory at each call: where one call is a sample, the start
   /// does not weigh.
   double time_cold(const std::function<void()>& work, int repetitions);
+  /// The same of a unit that enqueues, in a step that is not recorded.
+  double time_plain(const std::function<void()>& work, int repetitions);
   /// The same for what every unit's driver does on the host.
   double time_on_host(const std::function<void()>& work, int repetitions);
   /// Seconds that a call of `work` takes beyond the next one when `stream` ran before it.
@@ -98,7 +101,7 @@ struct UnitBench {
   double time_at_once(const std::function<void()>& warm_up, const std::function<void()>& work,
                       int repetitions);
   double time_queued(const std::function<void()>& warm_up, const std::function<void()>& work,
-                     int repetitions);
+                     int repetitions, bool recorded);
 };
 
 /// Whether a unit copies what others computed: not where its memory is the host's. The kernels of
@@ -122,7 +125,7 @@ void add_linear_cases(UnitBench& bench, const Grid& grid, int& next_curve,
                       std::vector<Case>& cases);
 void add_attention_cases(UnitBench& bench, const Grid& grid, int& next_curve,
                          std::vector<Case>& cases);
-void add_small_cases(UnitBench& bench, std::vector<Case>& cases);
+void add_small_cases(UnitBench& bench, const Grid& grid, std::vector<Case>& cases);
 /// Contention of all units; `profile` is laid out for it.
 void add_contention_cases(const std::vector<std::unique_ptr<UnitBench>>& benches,
                           MachineProfile& profile, std::vector<Case>& cases);

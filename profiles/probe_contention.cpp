@@ -95,35 +95,52 @@ std::vector<Pace> work_together(const Benches& benches, double seconds,
   return paces;
 }
 
-/// What the units compute.
-std::function<Work(size_t)> computing(const Benches& benches) {
-  return [&benches](size_t i) {
-    return [bench = benches[i]] {
-      run_compute(*bench);
-      return int64_t{0};
-    };
+/// Something that a unit computes.
+Work computing(const UnitBench& bench) {
+  return [&bench] {
+    run_compute(bench);
+    return int64_t{0};
   };
 }
 
-/// Mean over the units of their rate alone over their rate while all compute. Each rate is the best
-/// of some windows, alone and together in turn: what a core loses to its host is no slowdown.
-double compute_slowdown(const Benches& benches) {
+/// Units that work, beside `links` of others that copy.
+struct LinkSet {
+  Benches units, links;
+
+  Benches all() const {
+    Benches benches = units;
+    benches.insert(benches.end(), links.begin(), links.end());
+    return benches;
+  }
+  /// work_of() of all(), where the units do `work`.
+  std::function<Work(size_t)> with(const std::function<Work(UnitBench&)>& work) const {
+    return [this, work](size_t i) {
+      return i < units.size() ? work(*units[i]) : streaming_over_link(*links[i - units.size()]);
+    };
+  }
+};
+
+/// Mean over the units of their rate alone over their rate while all compute and the links copy.
+/// Each rate is the best of some windows, alone and together in turn: what a core loses to its host
+/// is no slowdown.
+double compute_slowdown(const LinkSet& set) {
   constexpr int kWindows = 3;
   constexpr double kWindowSeconds = 2e-3;
-  std::vector<double> alone(benches.size()), together(benches.size());
+  const Benches all = set.all();
+  std::vector<double> alone(set.units.size()), together(set.units.size());
   for (int window = 0; window < kWindows; ++window) {
-    for (size_t i = 0; i < benches.size(); ++i) {
-      const Benches one{benches[i]};
-      const Pace pace = work_together(one, kWindowSeconds, computing(one)).front();
+    for (size_t i = 0; i < set.units.size(); ++i) {
+      const LinkSet one{{set.units[i]}, {}};
+      const Pace pace = work_together(one.units, kWindowSeconds, one.with(computing)).front();
       alone[i] = std::max(alone[i], pace.calls_per_s);
     }
-    const std::vector<Pace> paces = work_together(benches, kWindowSeconds, computing(benches));
-    for (size_t i = 0; i < benches.size(); ++i)
+    const std::vector<Pace> paces = work_together(all, kWindowSeconds, set.with(computing));
+    for (size_t i = 0; i < set.units.size(); ++i)
       together[i] = std::max(together[i], paces[i].calls_per_s);
   }
   double sum = 0;
-  for (size_t i = 0; i < benches.size(); ++i) sum += alone[i] / together[i];
-  return sum / static_cast<double>(benches.size());
+  for (size_t i = 0; i < set.units.size(); ++i) sum += alone[i] / together[i];
+  return sum / static_cast<double>(set.units.size());
 }
 
 constexpr double kStreamSeconds = 6e-3;
@@ -259,8 +276,10 @@ void add_set(const Benches& set, Contention& contention, std::vector<Case>& case
   // Units that share a core compute at half the speed, and their streams find no gaps to fill.
   cases.push_back(
       {.what = names + " compute",
-       .run = [set, apart](
-                  int) { return apart ? compute_slowdown(set) : static_cast<double>(set.size()); },
+       .run =
+           [set, apart](int) {
+             return apart ? compute_slowdown({set, {}}) : static_cast<double>(set.size());
+           },
        .figure = &contention.compute_slowdown,
        .repeats = false});
   if (!apart) return;
@@ -273,42 +292,35 @@ void add_set(const Benches& set, Contention& contention, std::vector<Case>& case
                      .repeats = false});
 }
 
-/// A link over which weights are streamed, beside CPU units that read the same memory; `links` are
-/// the units that stream.
-struct LinkSet {
-  Benches readers, links;
-};
-
 /// Every CPU unit with every link, and all CPU units with all links where these are more.
 std::vector<LinkSet> link_sets_of(const std::vector<std::unique_ptr<UnitBench>>& benches) {
   LinkSet all;
   for (const auto& bench : benches) {
-    if (!enqueues(bench.get())) all.readers.push_back(bench.get());
+    if (!enqueues(bench.get())) all.units.push_back(bench.get());
     if (bench->memory->streamed != nullptr) all.links.push_back(bench.get());
   }
   std::vector<LinkSet> sets;
-  for (UnitBench* reader : all.readers)
-    for (UnitBench* link : all.links) sets.push_back({{reader}, {link}});
+  for (UnitBench* unit : all.units)
+    for (UnitBench* link : all.links) sets.push_back({{unit}, {link}});
   if (sets.size() > 1) sets.push_back(all);
   return sets;
 }
 
 /// Bytes/s of bare reads and of copies over links, all together.
 double total_link_rate(const LinkSet& set) {
-  Benches benches = set.readers;
-  benches.insert(benches.end(), set.links.begin(), set.links.end());
-  return sum_of_bytes(work_together(benches, kLaneReadSeconds, [&](size_t i) {
-    return i < set.readers.size() ? reading(*benches[i]) : streaming_over_link(*benches[i]);
-  }));
+  return sum_of_bytes(work_together(set.all(), kLaneReadSeconds, set.with(reading)));
 }
 
 void add_link_set(const LinkSet& set, Contention& contention, std::vector<Case>& cases) {
   std::string names;
-  for (const UnitBench* bench : set.readers) contention.units.push_back(unit_of(bench).name);
+  for (const UnitBench* bench : set.units) contention.units.push_back(unit_of(bench).name);
   for (const UnitBench* bench : set.links)
     contention.units.push_back(unit_of(bench).name + std::string(kStreamedSuffix));
   for (const std::string& name : contention.units) names += (names.empty() ? "" : "+") + name;
-  contention.compute_slowdown = {1, 0};  // copies take no clock from cores
+  cases.push_back({.what = names + " compute",
+                   .run = [set](int) { return compute_slowdown(set); },
+                   .figure = &contention.compute_slowdown,
+                   .repeats = false});
   cases.push_back({.what = names + " memory read",
                    .run = [set](int) { return total_link_rate(set); },
                    .figure = &contention.total_per_s,

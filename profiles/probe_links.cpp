@@ -1,4 +1,5 @@
 // Probes of links: hand-offs between units, and copies of results into a memory of their own.
+#include <array>
 #include <span>
 
 #include "kernels/memory.h"
@@ -57,28 +58,32 @@ double queued_handoff_s(UnitBench& from, UnitBench& to) {
   return seconds / (2 * (kRoundTrips - 1));
 }
 
-/// The copy of a large result, from the memory of `from` where `to` can read that.
-void add_copy_case(UnitBench& from, UnitBench& to, Link& link, std::vector<Case>& cases) {
+/// From a row of one token to a prompt's.
+constexpr std::array<int64_t, 4> kCopiedBytes{4 << 10, 64 << 10, 1 << 20, 4 * kBenchFloats};
+
+/// Copies of results, from the memory of `from` where `to` can read that.
+void add_copy_cases(UnitBench& from, UnitBench& to, Link& link, std::vector<Case>& cases) {
   link.direct = to.device->connect(*from.device);
   const std::span<float> results = (link.direct ? from : to).exchanged->input;
-  const auto bytes = static_cast<int64_t>(results.size_bytes());
-  const Block all{.data = reinterpret_cast<std::byte*>(results.data()),
-                  .rows = 1,
-                  .bytes = bytes,
-                  .stride = bytes};
-  const std::shared_ptr<void> share = link.direct ? to.device->share(all.data, all.bytes) : nullptr;
-  const auto copy = [&from, &to, all, share] {
-    if (share != nullptr) {
-      to.device->receive_from(*from.device, all);
-    } else {
-      to.device->receive(all);
-    }
-  };
-  cases.push_back(
-      {.what = link.from + " to " + link.to + " copy",
-       .run = [&to, copy, bytes](int) { return static_cast<double>(bytes) / to.time(copy, 4); },
-       .figure = &link.bytes_per_s,
-       .repeats = false});
+  auto* const data = reinterpret_cast<std::byte*>(results.data());
+  const std::shared_ptr<void> share =
+      link.direct ? to.device->share(data, kCopiedBytes.back()) : nullptr;
+  for (const int64_t bytes : kCopiedBytes)
+    link.copy.points.push_back({static_cast<double>(bytes), {}});
+  for (size_t i = 0; i < kCopiedBytes.size(); ++i) {
+    const int64_t bytes = kCopiedBytes[i];
+    const Block block{.data = data, .rows = 1, .bytes = bytes, .stride = bytes};
+    const auto copy = [&from, &to, block, share] {
+      if (share != nullptr) {
+        to.device->receive_from(*from.device, block);
+      } else {
+        to.device->receive(block);
+      }
+    };
+    cases.push_back({.what = link.from + " to " + link.to + " copy",
+                     .run = [&to, copy](int repetitions) { return to.time(copy, repetitions); },
+                     .figure = &link.copy.points[i].y});
+  }
 }
 
 void add_link(UnitBench& from, UnitBench& to, Link& link, std::vector<Case>& cases) {
@@ -90,7 +95,7 @@ void add_link(UnitBench& from, UnitBench& to, Link& link, std::vector<Case>& cas
                queued](int) { return queued ? queued_handoff_s(from, to) : handoff_s(a, b, 1000); },
        .figure = &link.latency_s,
        .repeats = false});
-  if (copies_results(to)) add_copy_case(from, to, link, cases);
+  if (copies_results(to)) add_copy_cases(from, to, link, cases);
 }
 
 }  // namespace

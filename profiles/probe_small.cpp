@@ -1,4 +1,5 @@
 // Probes of the small stages: embed, merge, commit, argmax, and the fork and join of a team.
+#include <algorithm>
 #include <array>
 
 #include "kernels/team.h"
@@ -10,7 +11,7 @@ namespace {
 constexpr int64_t kKvHeads = 4;
 constexpr int64_t kGroup = 8;
 constexpr int64_t kHeadDim = 64;
-constexpr std::array<int64_t, 3> kRows{1, 16, 256};
+using Rows = std::vector<int64_t>;
 
 void add_case(UnitBench& bench, const char* stage, Curve& curve, size_t point,
               std::function<void()> work, std::vector<Case>& cases) {
@@ -29,26 +30,52 @@ void add_host_case(UnitBench& bench, const char* stage, Curve& curve, size_t poi
 }
 
 /// Two states per head, as where a head is cut in two. The input holds them; its values are finite.
-void add_merge_cases(UnitBench& bench, std::vector<Case>& cases) {
+struct MergeWork {
+  const UnitBench* bench;
+  int64_t tokens;
+  bool publish;
+
+  void operator()() const {
+    const std::array<const float*, 2> states{bench->in(), bench->in() + kBenchFloats / 2};
+    bench->device->merge({.tokens = tokens,
+                          .kv_heads = {0, kKvHeads},
+                          .group = kGroup,
+                          .head_dim = kHeadDim,
+                          .states = states,
+                          .out = bench->out(),
+                          .q_stride = kKvHeads * kGroup * kHeadDim,
+                          .publish = publish});
+  }
+};
+
+void add_merge_cases(UnitBench& bench, const Rows& rows, std::vector<Case>& cases) {
   Curve& curve = bench.profile->merge;
-  for (const int64_t tokens : kRows)
+  for (const int64_t tokens : rows)
     curve.points.push_back(
         {static_cast<double>(2 * tokens * kKvHeads * kGroup * (kHeadDim + 2)), {}});
-  for (size_t i = 0; i < kRows.size(); ++i)
-    add_case(
-        bench, "merge", curve, i,
-        [&bench, tokens = kRows[i]] {
-          const std::array<const float*, 2> states{bench.in(), bench.in() + kBenchFloats / 2};
-          bench.device->merge({.tokens = tokens,
-                               .kv_heads = {0, kKvHeads},
-                               .group = kGroup,
-                               .head_dim = kHeadDim,
-                               .states = states,
-                               .out = bench.out(),
-                               .q_stride = kKvHeads * kGroup * kHeadDim,
-                               .publish = !copies_results(bench)});
-        },
-        cases);
+  for (size_t i = 0; i < rows.size(); ++i)
+    add_case(bench, "merge", curve, i, MergeWork{&bench, rows[i], !copies_results(bench)}, cases);
+}
+
+/// What a merge that publishes takes beyond one that does not.
+double publish_s(UnitBench& bench, int64_t tokens) {
+  const int calls = tokens < 32 ? static_cast<int>(32 / tokens) : 1;
+  constexpr double kLeast = 1e-9;  // of what no clock tells apart
+  const double published = bench.time(MergeWork{&bench, tokens, true}, calls);
+  const double kept = bench.time(MergeWork{&bench, tokens, false}, calls);
+  return std::max(kLeast, published - kept);
+}
+
+void add_publish_cases(UnitBench& bench, const Rows& rows, std::vector<Case>& cases) {
+  Curve& curve = bench.profile->publish;
+  for (const int64_t tokens : rows)
+    curve.points.push_back(
+        {static_cast<double>(tokens * kKvHeads * kGroup * kHeadDim) * sizeof(float), {}});
+  for (size_t i = 0; i < rows.size(); ++i)
+    cases.push_back({.what = bench.profile->unit.name + " publish",
+                     .run = [&bench, tokens = rows[i]](int) { return publish_s(bench, tokens); },
+                     .figure = &curve.points[i].y,
+                     .repeats = false});
 }
 
 /// Rows of token embeddings, each elsewhere in a table that lies in memory (the KV values, taken as
@@ -71,18 +98,19 @@ struct EmbedWork {
   }
 };
 
-void add_embed_cases(UnitBench& bench, std::vector<Case>& cases) {
+void add_embed_cases(UnitBench& bench, const Rows& rows, std::vector<Case>& cases) {
   Curve& curve = bench.profile->embed;
-  for (const int64_t tokens : kRows)
+  for (const int64_t tokens : rows)
     curve.points.push_back({static_cast<double>(tokens * kBenchK), {}});
-  for (size_t i = 0; i < kRows.size(); ++i)
+  for (size_t i = 0; i < rows.size(); ++i)
     add_host_case(bench, "embed", curve, i,
-                  EmbedWork{&bench, std::vector<int32_t>(static_cast<size_t>(kRows[i]))}, cases);
+                  EmbedWork{&bench, std::vector<int32_t>(static_cast<size_t>(rows[i]))}, cases);
 }
 
-/// Rows for the caches of one layer after another; with every call the caches lie further on in
-/// memory.
+/// Rows for the caches of several layers; with every call the caches lie further on in memory.
 struct CommitWork {
+  static constexpr int64_t kLayers = 16;
+
   const UnitBench* bench;
   int64_t rows;
   int64_t next = 0;  ///< bytes
@@ -95,23 +123,28 @@ struct CommitWork {
   }
 
   void operator()() {
-    const KvView step = view(bench->exchanged->step.data());
-    const int64_t bytes = kKvHeads * (step.k_head_bytes() + step.v_head_bytes());
-    next += bytes;
-    if (next + bytes > bench->memory->kv_bytes) next = 0;
-    bench->device->commit({.step = step,
-                           .cache = view(bench->memory->kv.get() + next),
+    const KvView one = view(bench->exchanged->step.data());
+    const int64_t bytes = kKvHeads * (one.k_head_bytes() + one.v_head_bytes());
+    std::array<CommitCache, kLayers> caches;
+    for (int64_t layer = 0; layer < kLayers; ++layer) {
+      next += bytes;
+      if (next + bytes > bench->memory->kv_bytes) next = 0;
+      caches[static_cast<size_t>(layer)] = {view(bench->exchanged->step.data() + layer * bytes),
+                                            view(bench->memory->kv.get() + next)};
+    }
+    bench->device->commit({.caches = caches,
                            .rows = bench->exchanged->rows.first(static_cast<size_t>(rows)),
                            .first_position = 0});
   }
 };
 
-void add_commit_cases(UnitBench& bench, std::vector<Case>& cases) {
+void add_commit_cases(UnitBench& bench, const Rows& rows, std::vector<Case>& cases) {
   Curve& curve = bench.profile->commit;
-  for (const int64_t rows : kRows)
-    curve.points.push_back({static_cast<double>(rows * kKvHeads * kHeadDim * 2 * 2), {}});
-  for (size_t i = 0; i < kRows.size(); ++i)
-    add_case(bench, "commit", curve, i, CommitWork{&bench, kRows[i]}, cases);
+  for (const int64_t tokens : rows)
+    curve.points.push_back(
+        {static_cast<double>(CommitWork::kLayers * tokens * kKvHeads * kHeadDim * 2 * 2), {}});
+  for (size_t i = 0; i < rows.size(); ++i)
+    add_case(bench, "commit", curve, i, CommitWork{&bench, rows[i]}, cases);
 }
 
 void add_argmax_cases(UnitBench& bench, std::vector<Case>& cases) {
@@ -145,9 +178,9 @@ void add_barrier_case(UnitBench& bench, std::vector<Case>& cases) {
       {.what = unit.name + " barrier", .run = run, .figure = &bench.profile->barrier_s});
 }
 
-/// What each further call in a recorded step costs a unit that enqueues: the smallest copy of a
-/// result, or where there is nothing to copy the smallest kernel.
-void add_launch_case(UnitBench& bench, std::vector<Case>& cases) {
+/// What each further call in a step costs a unit that enqueues, recorded and not: the smallest copy
+/// of a result, or where there is nothing to copy the smallest kernel.
+void add_launch_cases(UnitBench& bench, std::vector<Case>& cases) {
   const Block one{.data = reinterpret_cast<std::byte*>(bench.exchanged->stamps.data()),
                   .rows = 1,
                   .bytes = 8,
@@ -162,17 +195,22 @@ void add_launch_case(UnitBench& bench, std::vector<Case>& cases) {
   cases.push_back({.what = bench.profile->unit.name + " launch",
                    .run = [&bench, work](int repetitions) { return bench.time(work, repetitions); },
                    .figure = &bench.profile->barrier_s});
+  cases.push_back(
+      {.what = bench.profile->unit.name + " plain launch",
+       .run = [&bench, work](int repetitions) { return bench.time_plain(work, repetitions); },
+       .figure = &bench.profile->plain_launch_s});
 }
 
 }  // namespace
 
-void add_small_cases(UnitBench& bench, std::vector<Case>& cases) {
-  add_embed_cases(bench, cases);
-  add_merge_cases(bench, cases);
-  add_commit_cases(bench, cases);
+void add_small_cases(UnitBench& bench, const Grid& grid, std::vector<Case>& cases) {
+  add_embed_cases(bench, grid.rows, cases);
+  add_merge_cases(bench, grid.rows, cases);
+  if (copies_results(bench)) add_publish_cases(bench, grid.rows, cases);
+  add_commit_cases(bench, grid.rows, cases);
   add_argmax_cases(bench, cases);
   if (bench.device->enqueues())
-    add_launch_case(bench, cases);
+    add_launch_cases(bench, cases);
   else
     add_barrier_case(bench, cases);
 }

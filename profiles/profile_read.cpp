@@ -108,9 +108,26 @@ Unit read_unit(const CheckedYaml& node) {
 }
 
 UnitProfile read_unit_profile(const CheckedYaml& node) {
-  node.allow_keys({"name", "kind", "device", "memory_bytes", "cores", "isa", "memory",
-                   "dram_read_per_s", "cache_read_per_s", "barrier_s", "cold_start_s",
-                   "stream_per_s", "linear", "prepare", "attention", "embed", "merge", "commit",
+  node.allow_keys({"name",
+                   "kind",
+                   "device",
+                   "memory_bytes",
+                   "cores",
+                   "isa",
+                   "memory",
+                   "dram_read_per_s",
+                   "cache_read_per_s",
+                   "barrier_s",
+                   "cold_start_s",
+                   "stream_per_s",
+                   "plain_launch_s",
+                   "publish",
+                   "linear",
+                   "prepare",
+                   "attention",
+                   "embed",
+                   "merge",
+                   "commit",
                    "argmax"});
   UnitProfile profile;
   profile.unit = read_unit(node);
@@ -119,6 +136,9 @@ UnitProfile read_unit_profile(const CheckedYaml& node) {
   profile.barrier_s = read_figure(node.at("barrier_s"));
   if (const auto start = node.find("cold_start_s")) profile.cold_start_s = read_figure(*start);
   if (const auto rate = node.find("stream_per_s")) profile.stream_per_s = read_figure(*rate);
+  if (const auto launch = node.find("plain_launch_s"))
+    profile.plain_launch_s = read_figure(*launch);
+  if (const auto publish = node.find("publish")) profile.publish = read_curve(*publish);
   profile.linear = read_linear(node.at("linear"));
   profile.prepare = read_prepare(node.at("prepare"));
   profile.attention = read_attention(node.at("attention"));
@@ -163,12 +183,12 @@ std::string read_reader(const CheckedYaml& node, const std::vector<UnitProfile>&
 std::vector<Link> read_links(const CheckedYaml& node, const std::vector<UnitProfile>& units) {
   std::vector<Link> links;
   for (const CheckedYaml& item : node.items()) {
-    item.allow_keys({"from", "to", "latency_s", "bytes_per_s", "direct"});
+    item.allow_keys({"from", "to", "latency_s", "copy", "direct"});
     Link link{read_unit_name(item.at("from"), units),
               read_unit_name(item.at("to"), units),
               read_figure(item.at("latency_s")),
               {}};
-    if (const auto rate = item.find("bytes_per_s")) link.bytes_per_s = read_figure(*rate);
+    if (const auto copy = item.find("copy")) link.copy = read_curve(*copy);
     if (const auto direct = item.find("direct")) link.direct = direct->boolean();
     links.push_back(std::move(link));
   }

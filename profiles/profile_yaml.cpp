@@ -90,6 +90,10 @@ std::string unit_text(const UnitProfile& profile) {
     text += fmt::format("    cold_start_s: {}\n", figure_text(profile.cold_start_s));
   if (profile.stream_per_s.median > 0)
     text += fmt::format("    stream_per_s: {}\n", figure_text(profile.stream_per_s));
+  if (profile.plain_launch_s.median > 0)
+    text += fmt::format("    plain_launch_s: {}\n", figure_text(profile.plain_launch_s));
+  if (!profile.publish.empty())
+    text += fmt::format("    publish: {}\n", curve_text(profile.publish));
   text += linear_text(profile.linear) + prepare_text(profile.prepare) +
           attention_text(profile.attention);
   return text + fmt::format("    embed: {}\n    merge: {}\n    commit: {}\n    argmax: {}\n",
@@ -100,8 +104,7 @@ std::string unit_text(const UnitProfile& profile) {
 std::string links_text(const std::vector<Link>& links) {
   std::string text = links.empty() ? "links: []\n" : "links:\n";
   for (const Link& link : links) {
-    std::string copied =
-        link.bytes_per_s.median > 0 ? ", bytes_per_s: " + figure_text(link.bytes_per_s) : "";
+    std::string copied = link.copy.empty() ? "" : ", copy: " + curve_text(link.copy);
     if (link.direct) copied += ", direct: true";
     text += fmt::format("  - {{from: {}, to: {}, latency_s: {}{}}}\n", quoted(link.from),
                         quoted(link.to), figure_text(link.latency_s), copied);
@@ -137,7 +140,8 @@ constexpr const char* kHeader =
     "# seconds, spread is the interquartile range over the median. x is: linear, bytes of "
     "weights;\n"
     "# prepare, tokens * k; attention, kv heads * mean positions per token; merge, floats of all\n"
-    "# states; embed and argmax, values; commit, bytes of keys and values.\n";
+    "# states; embed and argmax, values; commit, bytes of keys and values; publish and a link's "
+    "copy,\n# bytes of a result.\n";
 
 }  // namespace
 

@@ -19,6 +19,8 @@ constexpr double kReadSeconds = 20e-3;
 constexpr double kCoreReadSeconds = 8e-3;
 constexpr size_t kCoresReadAlone = 2;
 constexpr double kFarHandoffSeconds = 200e-9;
+/// Hand-offs of one kind differ by less than this factor on either side of the limit.
+constexpr double kSameHandoff = 1.5;
 constexpr double kStolenShare = 0.6;
 constexpr double kComputeSeconds = 4e-3;
 constexpr double kSameRate = 0.1;
@@ -54,6 +56,10 @@ class ComputeLoad {
       4 * (kK * kPanelColumns + kTileTokens * kK + kTileTokens * kPanelColumns);
   std::shared_ptr<std::byte[]> memory_;
 };
+
+bool far(const Probe& probe) { return probe.handoff_s > kFarHandoffSeconds; }
+
+bool same_handoff(double a, double b) { return std::max(a, b) < kSameHandoff * std::min(a, b); }
 
 /// A rate that one of the two does not know is like any other.
 bool same_rate(double rate, double reference) {
@@ -94,9 +100,8 @@ Probe StateProbe::measure() {
 }
 
 bool same_state(const Probe& probe, const Probe& reference) {
-  const auto far = [](const Probe& p) { return p.handoff_s > kFarHandoffSeconds; };
   const size_t cores = std::min(probe.compute_per_s.size(), reference.compute_per_s.size());
-  return far(probe) == far(reference) &&
+  return (far(probe) == far(reference) || same_handoff(probe.handoff_s, reference.handoff_s)) &&
          same_rate(probe.dram_read_per_s, reference.dram_read_per_s) &&
          same_rate(probe.core_read_per_s, reference.core_read_per_s) &&
          std::equal(probe.compute_per_s.begin(),
@@ -106,7 +111,7 @@ bool same_state(const Probe& probe, const Probe& reference) {
 
 std::string classify(const Probe& probe, double reference_dram_per_s) {
   if (probe.dram_read_per_s < kStolenShare * reference_dram_per_s) return "stolen";
-  return probe.handoff_s > kFarHandoffSeconds ? "far" : "near";
+  return far(probe) ? "far" : "near";
 }
 
 }  // namespace tandem

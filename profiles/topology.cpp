@@ -100,6 +100,17 @@ std::string why_no_cuda_device(int index) {
   return "";
 }
 
+namespace {
+
+/// What the driver's context, the kernels and cuBLASLt leave of a device's memory. They take some
+/// hundred MiB, by what others report; never more than an eighth is held back.
+int64_t usable_bytes(const CudaDeviceInfo& device) {
+  constexpr int64_t kDriversOwn = int64_t{768} << 20;
+  return device.memory_bytes - std::min(kDriversOwn, device.memory_bytes / 8);
+}
+
+}  // namespace
+
 Unit cuda_unit(const std::string& name, int index, int core, const CudaDeviceInfo& device) {
   std::string capability = device.capability;
   std::erase(capability, '.');
@@ -109,7 +120,7 @@ Unit cuda_unit(const std::string& name, int index, int core, const CudaDeviceInf
           .isa = "sm_" + capability,
           .memory = device.unified ? "dram0" : fmt::format("gpu{}", index),
           .index = index,
-          .memory_bytes = device.unified ? 0 : device.memory_bytes};
+          .memory_bytes = device.unified ? 0 : usable_bytes(device)};
 }
 
 Machine detect_machine() {

@@ -205,7 +205,7 @@ void Executor::State::do_task(Device& device, const Task& task) {
             .buffers = buffers,
             .step = step,
             .states = current().states[i],
-            .publish = current().exchange.publishes[i] != 0});
+            .publish = current().exchange.published_bytes[i] > 0});
 }
 
 void Executor::State::sample(Device& device) {

@@ -1,6 +1,7 @@
 #include "runtime/task_runner.h"
 
 #include <cmath>
+#include <vector>
 
 namespace tandem {
 
@@ -124,14 +125,14 @@ void run_lm_head(Device& device, const Task& task, const TaskScene& s) {
 }
 
 void run_commit(Device& device, const Task& task, const TaskScene& s) {
+  std::vector<CommitCache> caches;
   for (int64_t layer = task.range.begin; layer < task.range.end; ++layer) {
     const auto i = static_cast<size_t>(layer);
-    for (const PlacedKv& home : s.kv[i])
-      device.commit({.step = s.buffers.step[i],
-                     .cache = home.view,
-                     .rows = s.buffers.accepted.first(static_cast<size_t>(s.step.tokens)),
-                     .first_position = StepValue::looked_up(s.buffers.past.data())});
+    for (const PlacedKv& home : s.kv[i]) caches.push_back({s.buffers.step[i], home.view});
   }
+  device.commit({.caches = caches,
+                 .rows = s.buffers.accepted.first(static_cast<size_t>(s.step.tokens)),
+                 .first_position = StepValue::looked_up(s.buffers.past.data())});
 }
 
 }  // namespace

@@ -64,10 +64,8 @@ TaskCost CostModel::cost(const Task& task) const {
     case Stage::kSample:
       return small_stage(unit, profile.argmax, static_cast<double>(task.range.size()),
                          static_cast<double>(task.tokens), task.bytes);
-    case Stage::kCommit: {
-      const auto layers = static_cast<double>(task.range.size());
-      return small_stage(unit, profile.commit, task.bytes / layers, layers, task.bytes);
-    }
+    case Stage::kCommit:
+      return small_stage(unit, profile.commit, task.bytes, 1, task.bytes);
     case Stage::kCopy:
       return copy(task);
     case Stage::kQkv:
@@ -144,17 +142,26 @@ TaskCost CostModel::copy(const Task& task) const {
   return sum.with_demand(task.bytes);
 }
 
-/// Every copy is a launch, and then its bytes.
 double CostModel::receive_s(int unit, const std::vector<Transfer>& transfers) const {
   const UnitCost& to = units_[static_cast<size_t>(unit)];
   double seconds = 0;
   for (const Transfer& transfer : transfers) {
+    const Curve* copy = transfer.from < 0 ? to.copy : direct_copies_[pair(transfer.from, unit)];
+    if (copy != nullptr) {
+      seconds += copy->at(transfer.bytes).y;
+      continue;
+    }
+    // Not measured: a launch, and bytes as weights are streamed.
     seconds += to.profile->barrier_s.median;
-    const double per_s =
-        transfer.from < 0 ? to.receive_per_s : direct_per_s_[pair(transfer.from, unit)];
+    const double per_s = to.profile->stream_per_s.median;
     if (per_s > 0) seconds += transfer.bytes / per_s;
   }
   return seconds;
+}
+
+double CostModel::publish_s(int unit, double bytes) const {
+  const Curve& publish = units_[static_cast<size_t>(unit)].profile->publish;
+  return bytes > 0 && !publish.empty() ? publish.at(bytes).y : 0;
 }
 
 CurveValue CostModel::roofline(const UnitCost& unit, double bytes) {

@@ -43,6 +43,9 @@ class CostModel {
   double handoff_s(int from, int to) const;
   /// Time that a unit takes to copy results of others into its memory, one after another.
   double receive_s(int unit, const std::vector<Transfer>& transfers) const;
+  /// Time that a unit takes to write a result of so many bytes to host memory, too; 0 where that
+  /// was not measured.
+  double publish_s(int unit, double bytes) const;
   /// Units with a memory of their own copy what others computed.
   const UnitMemories& memories() const { return memories_; }
   /// Bytes/s of weights over a unit's link, when nothing disturbs it; 0 where it cannot stream.
@@ -52,7 +55,8 @@ class CostModel {
   /// sum of what each draws alone; but copies that were not measured beside units of the host's
   /// memory draw no more with them than units do.
   double capacity_per_s(uint64_t active_mask) const;
-  /// Time over time alone that units of `active` need for compute-bound work when they run at once:
+  /// Time over time alone that units of `active` need for compute-bound work when its lanes run at
+  /// once:
   /// measured for that set, or else the largest of the sets within it, or 1.
   double compute_slowdown(uint64_t active_mask) const;
   /// Whether a lane is a unit's link.
@@ -83,9 +87,9 @@ class CostModel {
     int memory = 0;
     bool resident = false;
     std::array<DTypeCost, kDTypes.size()> dtypes;
-    CurveFamily attention;       ///< axis rows, of the nearest head_dim and group
-    double attention_scale = 1;  ///< bytes of a position over those of the curves
-    double receive_per_s = 0;    ///< of results copied from host memory; 0 = not measured
+    CurveFamily attention;        ///< axis rows, of the nearest head_dim and group
+    double attention_scale = 1;   ///< bytes of a position over those of the curves
+    const Curve* copy = nullptr;  ///< of results in host memory; null = not measured
   };
   struct ContentionSet {
     uint64_t mask = 0;  ///< lanes of the plan that are in it
@@ -134,10 +138,11 @@ class CostModel {
   int64_t group_;
   std::vector<UnitCost> units_;
   UnitMemories memories_;
-  int host_memory_ = 0;               ///< where there is no CPU unit, one that nobody else reads
-  double host_per_s_ = 0;             ///< the most that units of it were measured to read
-  std::vector<double> handoff_s_;     ///< [from x to]
-  std::vector<double> direct_per_s_;  ///< [from x to] of results read from the other unit's memory
+  int host_memory_ = 0;            ///< where there is no CPU unit, one that nobody else reads
+  double host_per_s_ = 0;          ///< the most that units of it were measured to read
+  std::vector<double> handoff_s_;  ///< [from x to]
+  /// [from x to] of results in the other unit's memory; null = not measured
+  std::vector<const Curve*> direct_copies_;
   std::vector<ContentionSet> contention_;
   std::vector<DType> unmeasured_;
 };

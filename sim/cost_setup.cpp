@@ -152,17 +152,16 @@ void CostModel::find_links(const MachineProfile& machine, const Plan& plan) {
 
 /// Results are copied from host memory, or directly from the unit that computed them.
 void CostModel::find_copies(const MachineProfile& machine, const Plan& plan) {
-  for (UnitCost& unit : units_) unit.receive_per_s = unit.profile->stream_per_s.median;
-  direct_per_s_.assign(units_.size() * units_.size(), 0.0);
+  direct_copies_.assign(units_.size() * units_.size(), nullptr);
   memories_.direct.assign(units_.size(), 0);
   for (const Link& link : machine.links) {
     const int from = index_of(plan.units, link.from), to = index_of(plan.units, link.to);
-    if (to < 0 || link.bytes_per_s.median <= 0) continue;
+    if (to < 0 || link.copy.empty()) continue;
     if (!link.direct) {
-      units_[static_cast<size_t>(to)].receive_per_s = link.bytes_per_s.median;
+      units_[static_cast<size_t>(to)].copy = &link.copy;
     } else if (from >= 0) {
       memories_.direct[static_cast<size_t>(to)] |= uint64_t{1} << from;
-      direct_per_s_[pair(from, to)] = link.bytes_per_s.median;
+      direct_copies_[pair(from, to)] = &link.copy;
     }
   }
 }

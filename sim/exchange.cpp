@@ -24,7 +24,7 @@ class Tracking {
         graph_(graph),
         memories_(memories) {
     exchange_.receives.resize(graph.tasks.size());
-    exchange_.publishes.resize(graph.tasks.size(), 0);
+    exchange_.published_bytes.resize(graph.tasks.size(), 0);
   }
 
   Exchange run() && {
@@ -67,7 +67,7 @@ class Tracking {
       const Task& producer = graph_.tasks[static_cast<size_t>(piece.producer)];
       const bool crosses = !common.range.empty() && memory_of(producer) != memory;
       const bool direct = crosses && reads_directly(task, producer);
-      if (crosses && !direct) exchange_.publishes[static_cast<size_t>(piece.producer)] = 1;
+      if (crosses && !direct && memory_of(producer) != kHost) publish(producer);
       if (!crosses || memory == kHost || (piece.held >> task.unit & 1)) {
         after.push_back(piece);
         continue;
@@ -80,6 +80,13 @@ class Tracking {
       after.push_back(common);
     }
     pieces = std::move(after);
+  }
+
+  /// A task's result is published whole.
+  void publish(const Task& producer) {
+    double bytes = 0;
+    for (const Access& access : writes(producer)) bytes += bytes_of(access.buffer, access.range);
+    exchange_.published_bytes[static_cast<size_t>(producer.id)] = bytes;
   }
 
   void write(const Task& task, const Access& access) {

@@ -45,7 +45,9 @@ struct Transfer {
 
 struct Exchange {
   std::vector<std::vector<Transfer>> receives;  ///< [task] to copy before it, each part once a step
-  std::vector<char> publishes;  ///< [task] whether its result is read from host memory
+  /// [task] of its result, which is read from host memory though it was computed in another one; 0
+  /// where nobody does, or the unit works in host memory anyway.
+  std::vector<double> published_bytes;
 };
 
 /// Tasks that a driver does on the host whatever its unit (embed, sample) read and write host

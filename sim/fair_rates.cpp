@@ -51,7 +51,7 @@ void share_memory(const CostModel& cost, std::span<Running> running, int memory)
 void share_rates(const CostModel& cost, std::span<Running> running) {
   uint64_t active = 0, memories = 0;
   for (const Running& task : running) {
-    if (!cost.is_link(task.lane)) active |= bit(task.lane);
+    active |= bit(task.lane);
     memories |= bit(cost.memory_of(task.lane));
   }
   const double slowdown = std::popcount(active) < 2 ? 1 : cost.compute_slowdown(active);

@@ -80,16 +80,19 @@ class Simulation {
 
   void start(const Task& task) {
     const TaskCost cost = cost_.cost(task);
-    const double seconds = cost.seconds + receive_s(task);
+    const double seconds = cost.seconds + exchange_s(task);
     const double demand = seconds > 0 ? cost.memory_bytes / seconds : 0;
     timeline_.spans[static_cast<size_t>(task.id)] = {task.id, task.unit, now_, now_};
     running_.push_back({.lane = lane_of(task, graph_.num_units), .demand_per_s = demand});
     work_.push_back({task.id, seconds});
   }
 
-  double receive_s(const Task& task) const {
+  /// Of what the task reads from other memories, and of its result where they read that.
+  double exchange_s(const Task& task) const {
     if (exchange_.receives.empty()) return 0;
-    return cost_.receive_s(task.unit, exchange_.receives[static_cast<size_t>(task.id)]);
+    const auto id = static_cast<size_t>(task.id);
+    return cost_.receive_s(task.unit, exchange_.receives[id]) +
+           cost_.publish_s(task.unit, exchange_.published_bytes[id]);
   }
 
   double end_s(size_t i) const { return now_ + work_[i].left_s / running_[i].rate; }

@@ -21,6 +21,7 @@ struct Info {
   std::vector<std::string> compiled_isas, runnable_isas;
   std::string chosen_isa;
   std::vector<CudaDeviceInfo> cuda_devices;
+  bool cuda_matrix_library = false;
   std::string huge_pages;
 };
 
@@ -48,6 +49,7 @@ Info gather() {
   info.runnable_isas = names(kernel_sets());
   info.chosen_isa = kernel_set("").name;
   info.cuda_devices = list_cuda_devices();
+  info.cuda_matrix_library = !info.cuda_devices.empty() && has_cuda_matrix_library();
   info.huge_pages = read_huge_pages();
   return info;
 }
@@ -92,6 +94,7 @@ Json info_json(const Info& info) {
             {"runnable", info.runnable_isas},
             {"chosen", info.chosen_isa}}},
           {"cuda_devices", std::move(cuda)},
+          {"cuda_matrix_library", info.cuda_matrix_library},
           {"dtypes", dtype_names()},
           {"shapes", shape_names()}};
 }
@@ -129,6 +132,9 @@ void print_info(const Info& info) {
              fmt::join(info.compiled_isas, ", "), fmt::join(info.runnable_isas, ", "),
              info.chosen_isa);
   fmt::print("cuda         {}\n", cuda_text(info.cuda_devices));
+  if (!info.cuda_devices.empty())
+    fmt::print("cuBLASLt     {}\n",
+               info.cuda_matrix_library ? "found" : "not found: prompts go 16 tokens at a time");
   fmt::print("dtypes       {}\n", fmt::join(dtype_names(), ", "));
   fmt::print("shapes       {}\n\n", fmt::join(shape_names(), ", "));
   Table table({"unit", "cores", "isa", "memory"});

@@ -61,6 +61,14 @@ std::vector<LinearSpeed> linear_speeds(const UnitProfile& unit) {
   return speeds;
 }
 
+/// Of seconds over bytes.
+Json curve_json(const Curve& curve) {
+  Json points = Json::array();
+  for (const CurvePoint& point : curve.points)
+    points.push_back({{"bytes", point.x}, {"s", to_json(point.y)}});
+  return points;
+}
+
 Json unit_json(const UnitProfile& profile) {
   Json linear = Json::array();
   for (const LinearSpeed& speed : linear_speeds(profile))
@@ -76,6 +84,9 @@ Json unit_json(const UnitProfile& profile) {
           {"cache_read_per_s", to_json(profile.cache_read_per_s)},
           {"barrier_s", to_json(profile.barrier_s)},
           {"cold_start_s", to_json(profile.cold_start_s)},
+          {"plain_launch_s", to_json(profile.plain_launch_s)},
+          {"stream_per_s", to_json(profile.stream_per_s)},
+          {"publish", curve_json(profile.publish)},
           {"linear", std::move(linear)}};
 }
 
@@ -86,7 +97,7 @@ Json profile_json(const MachineProfile& profile, const std::string& path) {
     links.push_back({{"from", link.from},
                      {"to", link.to},
                      {"latency_s", to_json(link.latency_s)},
-                     {"bytes_per_s", to_json(link.bytes_per_s)},
+                     {"copy", curve_json(link.copy)},
                      {"direct", link.direct}});
   for (const Contention& c : profile.contention) {
     Json streams = Json::object();
@@ -132,13 +143,27 @@ void print_units(const MachineProfile& profile) {
   fmt::print("{}\nLinear kernels, weights from DRAM:\n{}", units.text(), linear.text());
 }
 
+/// What results take over a link: the smallest, where a launch or the link's latency counts, and
+/// the largest, where its bandwidth does.
+void add_copies(Table& table, const std::string& between, const std::string& how,
+                const Curve& curve) {
+  if (curve.empty()) return;
+  const CurvePoint &small = curve.points.front(), &large = curve.points.back();
+  table.add({between, how,
+             fmt::format("{} in {}", format_bytes(small.x), format_seconds(small.y.median)),
+             with_spread(format_bytes_per_s(large.x / large.y.median), large.y.spread)});
+}
+
 void print_pairs(const MachineProfile& profile) {
-  Table links({"hand-off", "one way"}), copies({"results", "copied at", "from"});
+  Table links({"hand-off", "one way"});
+  Table copies({"results", "how", "small", "large"});
+  for (const UnitProfile& p : profile.units)
+    add_copies(copies, p.unit.name + " -> host", "written beside its own", p.publish);
   for (const Link& link : profile.links) {
     const std::string between = link.from + " -> " + link.to;
     links.add({between, with_spread(format_seconds(link.latency_s.median), link.latency_s.spread)});
-    if (link.bytes_per_s.median > 0)
-      copies.add({between, bandwidth(link.bytes_per_s), link.direct ? link.from : "host memory"});
+    add_copies(copies, between, link.direct ? "read from its memory" : "copied from host memory",
+               link.copy);
   }
   if (!links.empty()) fmt::print("\n{}", links.text());
   if (!copies.empty()) fmt::print("\n{}", copies.text());

@@ -216,7 +216,8 @@ TEST_CASE("chosen rows of a step are appended at their positions, other homes' a
   const TestKv cache = problem.cache(*unit, DType::kF16, {256, 512});
   const std::vector<int32_t> rows{0, 2, 5,
                                   6};  // positions 509, 510, 511 and 512, which is not here
-  unit->commit({.step = step.view(), .cache = cache.view(), .rows = rows, .first_position = 509});
+  const CommitCache to{step.view(), cache.view()};
+  unit->commit({.caches = {&to, 1}, .rows = rows, .first_position = 509});
   int wrong = 0;
   for (int64_t position = 256; position < 512; ++position) {
     for (int64_t c = 0; c < 2 * 20; ++c) {

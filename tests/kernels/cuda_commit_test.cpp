@@ -21,8 +21,8 @@ TEST_CASE("a CUDA unit appends rows until the first negative one, other homes' a
       cache = problem.cache(dtype, {256, 512}, {0, 2});
       const DeviceArray<int32_t> rows_there(rows);
       const DeviceArray<int64_t> first_position(std::vector<int64_t>{505});
-      cuda::commit({.args = {.step = step.view(),
-                             .cache = cache.view(),
+      const CommitCache to{step.view(), cache.view()};
+      cuda::commit({.args = {.caches = {&to, 1},
                              .rows = {rows_there.get(), rows.size()},
                              .first_position = 0},
                     .first_position = {.at = first_position.get()}},
@@ -56,10 +56,8 @@ TEST_CASE("a CUDA unit appends a long step, and only the heads that both have") 
   std::vector<int32_t> rows(40);
   for (int32_t i = 0; i < 40; ++i) rows[static_cast<size_t>(i)] = i;
   const DeviceArray<int32_t> rows_there(rows);
-  cuda::commit({.args = {.step = step.view(),
-                         .cache = cache.view(),
-                         .rows = {rows_there.get(), 40},
-                         .first_position = 250},
+  const CommitCache to{step.view(), cache.view()};
+  cuda::commit({.args = {.caches = {&to, 1}, .rows = {rows_there.get(), 40}, .first_position = 250},
                 .first_position = {.fixed = 250}},
                nullptr);
   cache.download();
@@ -72,5 +70,32 @@ TEST_CASE("a CUDA unit appends a long step, and only the heads that both have") 
       wrong += there ? value != problem.new_values(position - 250, 16 + d) : !std::isnan(value);
       wrong += !std::isnan(cache.key(0, position, d)) + !std::isnan(cache.value(0, position, d));
     }
+  CHECK(wrong == 0);
+}
+
+TEST_CASE("a CUDA unit appends to more caches than one launch takes, each of its own heads") {
+  const Problem problem({40, 250, 16, 3, 1});
+  DeviceKv step(DType::kF16, {0, 3}, {0, 64}, 16);
+  step.put(250 % 16, problem.new_keys, problem.new_values, 0);
+  step.upload();
+  std::vector<DeviceKv> caches;
+  std::vector<CommitCache> to;
+  for (int i = 0; i < 50; ++i) caches.emplace_back(DType::kF16, Range{i % 3, 3}, Range{0, 512}, 16);
+  for (DeviceKv& cache : caches) to.push_back({step.view(), cache.view()});
+  const DeviceArray<int32_t> rows_there(std::vector<int32_t>{0});
+  cuda::commit({.args = {.caches = to, .rows = {rows_there.get(), 1}, .first_position = 250},
+                .first_position = {.fixed = 250}},
+               nullptr);
+  int wrong = 0;
+  for (int i = 0; i < 50; ++i) {
+    DeviceKv& cache = caches[static_cast<size_t>(i)];
+    cache.download();
+    for (int64_t head = i % 3; head < 3; ++head)
+      for (int64_t d = 0; d < 16; ++d) {
+        wrong += cache.key(head, 250, d) != problem.new_keys(0, 16 * head + d);
+        wrong += cache.value(head, 250, d) != problem.new_values(0, 16 * head + d);
+        wrong += !std::isnan(cache.key(head, 251, d)) + !std::isnan(cache.value(head, 249, d));
+      }
+  }
   CHECK(wrong == 0);
 }

@@ -86,8 +86,8 @@ class Layer {
                        .include_new = true,
                        .step = step_,
                        .out = attended_.data()});
-    device_.commit(
-        {.step = step_, .cache = cache_, .rows = rows_.values(), .first_position = past});
+    const CommitCache to{step_, cache_};
+    device_.commit({.caches = {&to, 1}, .rows = rows_.values(), .first_position = past});
   }
 
   static std::shared_ptr<const PlacedMatrix> random_matrix(Device& device, int64_t columns,

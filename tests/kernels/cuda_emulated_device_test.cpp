@@ -17,6 +17,9 @@ TEST_CASE("CUDA devices are listed with what they offer") {
   CHECK(devices[0].stream_memory_ops);
   cuda_emulation::set_stream_memory_ops(false);
   CHECK_FALSE(list_cuda_devices()[0].stream_memory_ops);
+  CHECK(has_cuda_matrix_library());
+  cuda_emulation::set_blas(false);
+  CHECK_FALSE(has_cuda_matrix_library());
   cuda_emulation::set_devices(0);
   CHECK(list_cuda_devices().empty());
 }

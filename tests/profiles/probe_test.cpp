@@ -92,6 +92,9 @@ TEST_CASE("a state is the same where hand-off, memory and every core's arithmeti
   const Probe reference{100e-9, 40e9, 30e9, {90e9, 90e9}};
   CHECK(same_state({60e-9, 37e9, 28e9, {95e9, 85e9}}, reference));
   CHECK_FALSE(same_state({250e-9, 40e9, 30e9, {90e9, 90e9}}, reference));
+  // Cores whose hand-offs lie beside the limit between near and far have not moved.
+  CHECK(same_state({205e-9, 40e9}, {195e-9, 40e9}));
+  CHECK_FALSE(same_state({205e-9, 40e9}, {130e-9, 40e9}));
   CHECK_FALSE(same_state({100e-9, 35e9, 30e9, {90e9, 90e9}}, reference));
   CHECK_FALSE(same_state({100e-9, 40e9, 26e9, {90e9, 90e9}}, reference));
   // A stage waits for its slowest core: one whose sibling is busy is enough.

@@ -67,16 +67,30 @@ TEST_CASE("a profile reads back to exactly what was written") {
   CHECK(back.conditions.probe.compute_per_s == std::vector{90e9, 1.0 / 3 * 1e11});
 }
 
-TEST_CASE("a link says where results are copied from") {
+TEST_CASE("a link says what copies of results take, and where they are copied from") {
   MachineProfile profile = sample_profile();
-  profile.links[1].bytes_per_s = {3e11, 0.01};
+  profile.links[1].copy = {{{4096, {2e-6, 0.01}}, {1 << 20, {1.0 / 3 * 1e-4, 0.02}}}};
   profile.links[1].direct = true;
   const TemporaryProfile file(profile_text(profile));
   const MachineProfile read = read_profile(file.path);
   CHECK(profile_text(read) == profile_text(profile));
   CHECK_FALSE(read.links[0].direct);
   CHECK(read.links[1].direct);
-  CHECK(read.links[1].bytes_per_s.median == 3e11);
+  CHECK(read.links[0].copy.empty());
+  CHECK(read.links[1].copy.at(1 << 20).y == 1.0 / 3 * 1e-4);
+}
+
+TEST_CASE("what publishing and a plain launch take reads back, where the unit has them") {
+  MachineProfile profile = sample_profile();
+  profile.units[1].publish = {{{8192, {1e-6, 0.1}}, {1 << 21, {1.0 / 7 * 1e-3, 0.02}}}};
+  profile.units[1].plain_launch_s = {1.0 / 3 * 1e-5, 0.1};
+  const TemporaryProfile file(profile_text(profile));
+  const MachineProfile read = read_profile(file.path);
+  CHECK(profile_text(read) == profile_text(profile));
+  CHECK(read.units[0].publish.empty());
+  CHECK(read.units[0].plain_launch_s.median == 0);
+  CHECK(read.units[1].publish.at(1 << 21).y == 1.0 / 7 * 1e-3);
+  CHECK(read.units[1].plain_launch_s.median == 1.0 / 3 * 1e-5);
 }
 
 TEST_CASE("a machine without caches, links, contention or linear curves reads back") {

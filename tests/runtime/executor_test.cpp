@@ -1,13 +1,16 @@
 #include "runtime/executor.h"
 
+#include <cstdlib>
+
 #include "tests/runtime/random_plans.h"
 
 namespace tandem {
 namespace {
 
 /// Machines to try a plan on: CPU units, and CUDA units alone, in pairs and beside CPU units, where
-/// there are any.
+/// there are any. TANDEM_TEST_MIX names the only one: compute-sanitizer has no time for more.
 std::vector<std::string> kind_mixes() {
+  if (const char* only = std::getenv("TANDEM_TEST_MIX")) return {only};
   std::vector<std::string> mixes{"c", "cc", "ccc"};
   if (list_cuda_devices().empty()) {
     MESSAGE("no CUDA device here: CUDA units are skipped");

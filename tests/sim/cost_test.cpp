@@ -133,7 +133,7 @@ TEST_CASE("stages between buffers follow their curves and demand no memory") {
   CHECK(cost_on(unit, task).memory_bytes == 0);
   task.stage = Stage::kCommit;
   task.range = {0, 4};
-  CHECK(cost_on(unit, task).seconds == Approx(8));  // four layers, 10 bytes each
+  CHECK(cost_on(unit, task).seconds == Approx(2));  // all layers in one call
   task.stage = Stage::kSample;
   task.range = {0, 7};
   task.tokens = 2;
@@ -259,7 +259,7 @@ TEST_CASE("a copy takes its bytes at the link's rate and draws them from the hos
   CHECK(CostModel(model, machine, plan).capacity_per_s(0b1001) == 24);
 }
 
-TEST_CASE("a result that is copied costs a launch and its bytes") {
+TEST_CASE("a result that is copied costs what that was measured to, or a launch and its bytes") {
   const ModelSpec model = small_model();
   MachineProfile machine = machine_of({reader("cpu0", 16), cuda_reader("gpu0", 64, 16)});
   machine.units[1].barrier_s = {0.125, 0};
@@ -270,8 +270,8 @@ TEST_CASE("a result that is copied costs a launch and its bytes") {
     return CostModel(model, machine, plan).receive_s(1, {transfer, transfer});
   };
   CHECK(receive_s() == Approx(2 * (0.125 + 8.0 / 16)));  // as weights are copied
-  machine.links = {{"cpu0", "gpu0", {0, 0}, {32, 0}}};
-  CHECK(receive_s() == Approx(2 * (0.125 + 8.0 / 32)));  // as results were measured
+  machine.links = {{"cpu0", "gpu0", {0, 0}, {{{1, {0.25, 0}}, {15, {2, 0}}}}}};
+  CHECK(receive_s() == Approx(2 * 1.125));  // between the sizes that were measured
   CHECK(CostModel(model, machine, plan).memories().own == 2);
 }
 
@@ -279,7 +279,8 @@ TEST_CASE("a result that is read from another GPU costs what that copy was measu
   const ModelSpec model = small_model();
   MachineProfile machine =
       machine_of({reader("cpu0", 16), cuda_reader("gpu0", 64, 16), cuda_reader("gpu1", 64, 16)});
-  machine.links = {{"cpu0", "gpu0", {0, 0}, {32, 0}}, {"gpu1", "gpu0", {0, 0}, {128, 0}, true}};
+  machine.links = {{"cpu0", "gpu0", {0, 0}, proportional(1.0 / 32)},
+                   {"gpu1", "gpu0", {0, 0}, proportional(1.0 / 128), true}};
   // Units of a plan may have another order.
   const Plan plan = single_unit_plan(model, {"gpu1", "cpu0", "gpu0"}, 0);
   const CostModel cost(model, machine, plan);
@@ -291,6 +292,18 @@ TEST_CASE("a result that is read from another GPU costs what that copy was measu
   CHECK(cost.memories().own == 0b101);
   CHECK(cost.memories().reads_directly(2, 0));
   CHECK_FALSE(cost.memories().reads_directly(0, 2));  // not measured
+}
+
+TEST_CASE("publishing costs what it was measured to, of the bytes that others read") {
+  const ModelSpec model = small_model();
+  MachineProfile machine = machine_of({reader("cpu0", 16), cuda_reader("gpu0", 64, 16)});
+  const Plan plan = single_unit_plan(model, {"cpu0", "gpu0"}, 0);
+  CHECK(CostModel(model, machine, plan).publish_s(1, 64) == 0);  // not measured
+  machine.units[1].publish = proportional(1.0 / 32);
+  const CostModel cost(model, machine, plan);
+  CHECK(cost.publish_s(1, 64) == Approx(2));
+  CHECK(cost.publish_s(1, 0) == 0);
+  CHECK(cost.publish_s(0, 64) == 0);
 }
 
 TEST_CASE("a GPU that shares the memory of CPU units copies no results") {

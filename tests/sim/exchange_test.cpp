@@ -42,7 +42,7 @@ TEST_CASE("units that work in host memory copy nothing") {
   const Exchange exchange = exchange_of(test.model, test.plan, graph, {});
   for (const Task& task : graph.tasks) {
     CHECK(exchange.receives[static_cast<size_t>(task.id)].empty());
-    CHECK(exchange.publishes[static_cast<size_t>(task.id)] == 0);
+    CHECK(exchange.published_bytes[static_cast<size_t>(task.id)] == 0);
   }
 }
 
@@ -78,11 +78,14 @@ TEST_CASE("results are published where another memory or the host reads them") {
   const TaskGraph graph = test.graph();
   const Exchange exchange = exchange_of(test.model, test.plan, graph, kSecondHasOwnMemory);
   for (const Task& task : graph.tasks) {
-    const bool published = exchange.publishes[static_cast<size_t>(task.id)] != 0;
+    const bool published = exchange.published_bytes[static_cast<size_t>(task.id)] > 0;
     CAPTURE(name(task.stage));
     if (task.unit == 1 && task.stage == Stage::kLmHead) CHECK(published);  // to sample
     if (task.unit == 1 && task.stage == Stage::kGateUp) CHECK(published);  // to unit 0's down
     if (task.unit == 1 && task.stage == Stage::kQkv) CHECK(!published);    // it attends them itself
+    if (task.unit == 0) CHECK(!published);                                 // it works there
+    if (task.unit == 1 && task.stage == Stage::kGateUp)
+      CHECK(exchange.published_bytes[static_cast<size_t>(task.id)] == 64 * 2 * 4);  // all of it
   }
 }
 
@@ -92,8 +95,8 @@ TEST_CASE("a unit that does everything publishes only what the host reads") {
   const TaskGraph graph = test.graph();
   const Exchange exchange = exchange_of(test.model, test.plan, graph, kSecondHasOwnMemory);
   for (const Task& task : graph.tasks)
-    CHECK((exchange.publishes[static_cast<size_t>(task.id)] != 0) ==
-          (task.stage == Stage::kEmbed || task.stage == Stage::kLmHead));
+    CHECK((exchange.published_bytes[static_cast<size_t>(task.id)] > 0) ==
+          (task.stage == Stage::kLmHead));
   CHECK(received(exchange, graph, Stage::kQkv, Buffer::kX) == Ranges{{0, 64}});
   CHECK(received(exchange, graph, Stage::kQkv, Buffer::kX, 1).empty());
 }
@@ -109,7 +112,7 @@ TEST_CASE("what another unit computed of a head is copied to where the head is a
   CHECK(received(exchange, graph, Stage::kMerge, Buffer::kStates) == Ranges{{0, 4}});
   for (const Task& task : graph.tasks)  // the home of all positions is unit 0
     if (task.stage == Stage::kQkv && task.unit == 1)
-      CHECK(exchange.publishes[static_cast<size_t>(task.id)] != 0);
+      CHECK(exchange.published_bytes[static_cast<size_t>(task.id)] > 0);
 }
 
 TEST_CASE("a unit that has only a part of the columns copies no more than these") {
@@ -149,7 +152,8 @@ TEST_CASE("what is read from the unit that computed it need not be published for
       CHECK(transfer.from == (task.unit == 1 && producer != Stage::kEmbed ? 0 : -1));
     }
     // Of unit 0 only the host reads any, its logits.
-    const bool for_host = task.stage == Stage::kEmbed || task.stage == Stage::kLmHead;
-    CHECK(direct.publishes[i] == (task.unit == 0 && !for_host ? 0 : by_host.publishes[i]));
+    const bool for_host = task.stage == Stage::kLmHead;
+    CHECK(direct.published_bytes[i] ==
+          (task.unit == 0 && !for_host ? 0 : by_host.published_bytes[i]));
   }
 }

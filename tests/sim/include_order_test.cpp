@@ -34,10 +34,9 @@ size_t rank(const std::string& folder) {
 
 std::string folder_of(const std::string& path) { return path.substr(0, path.find('/')); }
 
-/// Includes in quotes, which are those of our own files.
-std::vector<Include> includes_in(const std::string& folder) {
-  static const std::regex pattern(R"re(^\s*#\s*include\s*"([^"]+)".*)re");
-  std::vector<Include> includes;
+/// Lines of a folder's sources that match, `to` being the pattern's group.
+std::vector<Include> lines_in(const std::string& folder, const std::regex& pattern) {
+  std::vector<Include> lines;
   for (const auto& entry : fs::directory_iterator(fs::path(TANDEM_SOURCE_DIR) / folder)) {
     const std::string extension = entry.path().extension();
     if (extension != ".h" && extension != ".cpp" && extension != ".cu" && extension != ".cuh")
@@ -46,9 +45,15 @@ std::vector<Include> includes_in(const std::string& folder) {
     std::smatch match;
     for (std::string line; std::getline(in, line);)
       if (std::regex_match(line, match, pattern))
-        includes.push_back({folder, entry.path().filename(), match[1]});
+        lines.push_back({folder, entry.path().filename(), match[1]});
   }
-  return includes;
+  return lines;
+}
+
+/// Includes in quotes, which are those of our own files.
+std::vector<Include> includes_in(const std::string& folder) {
+  static const std::regex pattern(R"re(^\s*#\s*include\s*"([^"]+)".*)re");
+  return lines_in(folder, pattern);
 }
 
 }  // namespace
@@ -68,4 +73,20 @@ TEST_CASE("sim includes only plain headers of other folders") {
     if (folder_of(include.to) != "sim")
       CHECK_MESSAGE(kSimMayInclude.contains(include.to), "sim/", include.file, " includes ",
                     include.to);
+}
+
+TEST_CASE("only kernels/cuda_* include CUDA's headers, and no file asks whether there is CUDA") {
+  static const std::regex headers(R"re(^\s*#\s*include\s*<((?:cuda|cublas|nvtx)[^>]*)>.*)re");
+  static const std::regex conditions(R"re(^\s*#\s*(?:if|ifdef|ifndef|elif)\b(.*CUDA.*))re");
+  size_t found = 0;
+  for (const std::string& folder : kFolders) {
+    for (const Include& include : lines_in(folder, headers)) {
+      ++found;
+      CHECK_MESSAGE((folder == "kernels" && include.file.starts_with("cuda_")), folder, "/",
+                    include.file, " includes ", include.to);
+    }
+    for (const Include& condition : lines_in(folder, conditions))
+      CHECK_MESSAGE(false, folder, "/", condition.file, " asks for", condition.to);
+  }
+  CHECK(found > 0);
 }

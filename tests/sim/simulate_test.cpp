@@ -267,7 +267,17 @@ TEST_CASE("a copy is not slowed by busy cores, nor are cores by a copy") {
   check_span(timeline, 1, 0, 1);
 }
 
-TEST_CASE("a unit with its own memory copies what others computed, and that takes time") {
+TEST_CASE("cores are slowed by a copy beside them as was measured") {
+  MachineProfile machine = cpu_and_gpu();
+  machine.contention = {{{"cpu0", "gpu0.streamed"}, {32, 0}, {}, {2, 0}}};
+  const TaskGraph graph = graph_of({copying(4), reading(kS, 0, 4)});
+  const Timeline timeline = simulated_on_gpu(graph, machine);
+  check_span(timeline, 0, 0, 1);
+  check_span(timeline, 1, 0, 1.5);  // half of it in the copy's second
+}
+
+TEST_CASE(
+    "a unit with its own memory copies what others computed, and publishes: that takes time") {
   const ModelSpec model = small_model();
   MachineProfile machine = machine_of({reader("cpu0", 1e6), cuda_reader("gpu0", 1e6, 1e6)});
   Plan plan = two_unit_plan(model);
@@ -281,6 +291,11 @@ TEST_CASE("a unit with its own memory copies what others computed, and that take
   // 64 + 4 x 32 floats; attended heads, 32 floats, and half of SwiGLU's output, 64, in both layers.
   const double received = 4.0 * (64 + 4 * 32 + 2 * (32 + 64));
   CHECK(makespan_s() == Approx(0.335872 / 2 + received / 1e6));
+  // In each layer 32 floats of attended heads, of out and of down and 64 of SwiGLU's output, and 80
+  // logits.
+  machine.units[1].publish = proportional(1e-6);
+  const double published = 4.0 * (2 * (3 * 32 + 64) + 80);
+  CHECK(makespan_s() == Approx(0.335872 / 2 + (received + published) / 1e6));
 }
 
 TEST_CASE("a model that is streamed whole takes as long as its link") {

@@ -148,7 +148,7 @@ TEST_CASE("A GPU that is lost ends a run or a profile, whenever it happens") {
   for (const int operations : {60, 150})
     check_refused(place, "fail_while_running_after=" + std::to_string(operations),
                   kRun + "both.yaml", "gpu0: CUDA: ");
-  check_refused(place, "memory_bytes=268435456,fail_after=40",
+  check_refused(place, "memory_bytes=1073741824,fail_after=40",
                 "profile --quick --quiet --dtypes q8_0 -o new.yaml --units 'gpu0=" + place.core() +
                     ",cuda:0'",
                 "gpu0: CUDA: ");

@@ -81,13 +81,17 @@ void check_complete(const MachineProfile& profile) {
       check_measured(figure);
     const bool gpu = unit.unit.kind == UnitKind::kCuda;
     CHECK((unit.stream_per_s.median > 0) == gpu);
+    CHECK((unit.plain_launch_s.median > 0) == gpu);
+    CHECK(unit.publish.empty() != gpu);
+    for (const CurvePoint& point : unit.publish.points) check_measured(point.y);
   }
   REQUIRE(profile.links.size() == 6);
   for (const Link& link : profile.links) {
     CAPTURE(link.from);
     CAPTURE(link.to);
     check_measured(link.latency_s);
-    CHECK((link.bytes_per_s.median > 0) == link.to.starts_with("gpu"));
+    CHECK(link.copy.empty() != link.to.starts_with("gpu"));
+    for (const CurvePoint& point : link.copy.points) check_measured(point.y);
     CHECK(link.direct == (link.from.starts_with("gpu") && link.to.starts_with("gpu")));
   }
   for (const Contention& set : profile.contention) {
@@ -147,7 +151,8 @@ TEST_CASE("a GPU that shares the host's memory is profiled: it streams and copie
   CHECK(gpu.stream_per_s.median == 0);
   check_measured(gpu.dram_read_per_s);
   check_measured(gpu.barrier_s);
-  CHECK(link_between(profile, "cpu0", "gpu0").bytes_per_s.median == 0);
+  CHECK(link_between(profile, "cpu0", "gpu0").copy.empty());
+  CHECK(gpu.publish.empty());
 }
 
 }  // namespace
