@@ -231,6 +231,10 @@ void add_measuring_options(CLI::App& app, CompareArgs& args) {
       ->check(CLI::PositiveNumber)
       ->check(finite_number())
       ->capture_default_str();
+  app.add_option("--patience", args.trials.patience_s,
+                 "nor after so many seconds without a counted run: the machine is in another state "
+                 "than it was profiled in (default: for ever)")
+      ->check(CLI::PositiveNumber);
 }
 
 }  // namespace

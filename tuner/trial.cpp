@@ -130,10 +130,12 @@ std::vector<TrialRuns> run_trials(Executor& executor, const ModelSpec& model,
   const auto start = std::chrono::steady_clock::now();
   bool before = gate.matches();
   double dram_before = gate.last_probe().dram_read_per_s;
+  double last_counted_s = 0;
   for (bool missing = true; missing;) {
     missing = false;
     for (size_t i = 0; i < trials.size(); ++i) {
-      const bool late = seconds_since(start) > options.max_seconds;
+      const double now_s = seconds_since(start);
+      const bool late = now_s > options.max_seconds || now_s - last_counted_s > options.patience_s;
       if (!wants_run(runs[i], static_cast<size_t>(options.repeat), late)) continue;
       if (!before && !late) {
         before = gate.await(kWaitSeconds);
@@ -143,7 +145,10 @@ std::vector<TrialRuns> run_trials(Executor& executor, const ModelSpec& model,
       const bool after = gate.matches();
       (before && after ? runs[i].counted_s : runs[i].left_out_s).push_back(seconds);
       const double dram_after = gate.last_probe().dram_read_per_s;
-      if (before && after) runs[i].dram_read_per_s.push_back((dram_before + dram_after) / 2);
+      if (before && after) {
+        runs[i].dram_read_per_s.push_back((dram_before + dram_after) / 2);
+        last_counted_s = seconds_since(start);
+      }
       before = after;
       dram_before = dram_after;
       missing = true;

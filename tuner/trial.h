@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -70,6 +71,8 @@ class StateGate {
 struct TrialOptions {
   int64_t repeat = 5;        ///< counted runs of each trial; it is given up after 4 x as many runs
   double max_seconds = 600;  ///< no run begins later; every trial is run once nevertheless
+  /// Nor after so long without a counted run: the machine stays in another state.
+  double patience_s = std::numeric_limits<double>::infinity();
   int64_t max_tokens = 512;  ///< of a step
   std::function<void(double fraction, const std::string& what)> progress;
 };

@@ -89,6 +89,24 @@ TEST_CASE("Plans that no memory holds at once run one after another") {
   }
 }
 
+TEST_CASE("A machine that stays in another state is given up after --patience") {
+  const PlannedFolder place;
+  MachineProfile machine = two_units_here();
+  machine.conditions.probe.dram_read_per_s = 1e15;  // no machine's
+  write_profile(machine, (place / "other.yaml").string());
+  const Finished finished = place.run(
+      "compare plan.yaml --machine other.yaml --json --repeat 5 --contexts 0,32 "
+      "--max-seconds 1000 --patience 0.5");
+  CAPTURE(finished.err);
+  REQUIRE(finished.exit_code == 0);
+  const auto json = nlohmann::json::parse(finished.out);
+  REQUIRE(json["points"].size() == 2);
+  for (const auto& point : json["points"]) {
+    CHECK(point["runs"] == 0);
+    CHECK(point["left_out"] == 1);  // so that there is a figure, not the 20 that are tried at most
+  }
+}
+
 TEST_CASE("Random plans and the sweeps of depth and width run") {
   const PlannedFolder place;
   const auto points = [&](const std::string& arguments) {
