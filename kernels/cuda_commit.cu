@@ -46,9 +46,9 @@ __device__ int kept_rows(const CommitPart& part, int thread) {
 /// what they write lies together. Grid: (panels touched, kv heads, caches).
 template <class Element>
 __global__ void __launch_bounds__(kThreads) commit_panel(const __grid_constant__ CommitPart part) {
-  const CommitHeads& to_heads = part.caches[blockIdx.z];
+  const CommitHeads& layer = part.caches[blockIdx.z];
   const int head = static_cast<int>(blockIdx.y);
-  if (head >= to_heads.heads) return;
+  if (head >= layer.heads) return;
   const int thread = static_cast<int>(threadIdx.x);
   const int kept = kept_rows(part, thread);
   const int64_t first = part.first_position.get();
@@ -56,18 +56,18 @@ __global__ void __launch_bounds__(kThreads) commit_panel(const __grid_constant__
   const int64_t position = (first / kPanel + blockIdx.x) * kPanel + thread % kPanel;
   const int64_t i = position - first;
   if (i < 0 || i >= kept) return;
-  if (position < to_heads.positions.begin || position >= to_heads.positions.end) return;
+  if (position < layer.positions.begin || position >= layer.positions.end) return;
   const int64_t from = lead + part.rows[i];
-  const int64_t to = position - to_heads.cache.first_position;
+  const int64_t to = position - layer.cache.first_position;
 
-  const auto* keys = reinterpret_cast<const Element*>(to_heads.step.keys(head));
-  auto* cached_keys = reinterpret_cast<Element*>(const_cast<std::byte*>(to_heads.cache.keys(head)));
+  const auto* keys = reinterpret_cast<const Element*>(layer.step.keys(head));
+  auto* cached_keys = reinterpret_cast<Element*>(const_cast<std::byte*>(layer.cache.keys(head)));
   for (int d = thread / kPanel; d < part.head_dim; d += kThreads / kPanel)
     cached_keys[key_element(to, d, part.head_dim)] = keys[key_element(from, d, part.head_dim)];
 
-  const std::byte* value = to_heads.step.values(head) + from * part.value_bytes;
+  const std::byte* value = layer.step.values(head) + from * part.value_bytes;
   std::byte* cached_value =
-      const_cast<std::byte*>(to_heads.cache.values(head)) + to * part.value_bytes;
+      const_cast<std::byte*>(layer.cache.values(head)) + to * part.value_bytes;
   for (int at = thread / kPanel * 16; at < part.value_bytes; at += kThreads / kPanel * 16)
     *reinterpret_cast<uint4*>(cached_value + at) = *reinterpret_cast<const uint4*>(value + at);
 }

@@ -181,8 +181,6 @@ MachineProfile profile_machine(const Machine& machine, const std::vector<Unit>& 
                       .probe = [&] { return probe.measure(); },
                       .progress = options.progress});
   for (UnitProfile& unit : profile.units) {
-    // A difference of two times: on a busy machine it may drown in them.
-    if (unit.cold_start_s.median <= 0) unit.cold_start_s = {};
     drop_unmeasured(unit);
     subtract_preparation(unit);
   }

@@ -2,6 +2,7 @@
 // them. Internal.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <functional>
 #include <map>
@@ -103,6 +104,12 @@ struct UnitBench {
   double time_queued(const std::function<void()>& warm_up, const std::function<void()>& work,
                      int repetitions, bool recorded);
 };
+
+/// How much longer one time is than another; where noise hides that, what no clock tells apart. A
+/// median of these is the median of the differences where that is above it.
+inline double excess_s(double longer_s, double shorter_s) {
+  return std::max(1e-9, longer_s - shorter_s);
+}
 
 /// Whether a unit copies what others computed: not where its memory is the host's. The kernels of
 /// one that does are timed without publishing, which writes results over the link: most of them are

@@ -1,5 +1,4 @@
 // Probes of the small stages: embed, merge, commit, argmax, and the fork and join of a team.
-#include <algorithm>
 #include <array>
 
 #include "kernels/team.h"
@@ -60,10 +59,9 @@ void add_merge_cases(UnitBench& bench, const Rows& rows, std::vector<Case>& case
 /// What a merge that publishes takes beyond one that does not.
 double publish_s(UnitBench& bench, int64_t tokens) {
   const int calls = tokens < 32 ? static_cast<int>(32 / tokens) : 1;
-  constexpr double kLeast = 1e-9;  // of what no clock tells apart
   const double published = bench.time(MergeWork{&bench, tokens, true}, calls);
   const double kept = bench.time(MergeWork{&bench, tokens, false}, calls);
-  return std::max(kLeast, published - kept);
+  return excess_s(published, kept);
 }
 
 void add_publish_cases(UnitBench& bench, const Rows& rows, std::vector<Case>& cases) {

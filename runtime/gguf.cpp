@@ -25,8 +25,8 @@ constexpr std::array<std::string_view, 31> kGgmlTypes{
 
 constexpr int64_t kMaxNameBytes = 65535;  ///< of a key, as the format says
 constexpr uint32_t kMaxDims = 4;
-constexpr int64_t kMaxTensorElements = int64_t{1}
-                                       << 56;  ///< their bytes fit an int64_t in any dtype
+/// Their bytes fit an int64_t in any dtype.
+constexpr int64_t kMaxTensorElements = int64_t{1} << 56;
 constexpr int64_t kMaxAlignment = int64_t{1} << 30;
 
 void read_version(GgufCursor& cursor) {

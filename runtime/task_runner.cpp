@@ -126,6 +126,7 @@ void run_lm_head(Device& device, const Task& task, const TaskScene& s) {
 
 void run_commit(Device& device, const Task& task, const TaskScene& s) {
   std::vector<CommitCache> caches;
+  caches.reserve(static_cast<size_t>(task.range.size()));  // a home a layer, mostly
   for (int64_t layer = task.range.begin; layer < task.range.end; ++layer) {
     const auto i = static_cast<size_t>(layer);
     for (const PlacedKv& home : s.kv[i]) caches.push_back({s.buffers.step[i], home.view});
