@@ -107,9 +107,10 @@ void add_embed_cases(UnitBench& bench, const Rows& rows, std::vector<Case>& case
 
 /// Rows for the caches of several layers; with every call the caches lie further on in memory.
 struct CommitWork {
-  static constexpr int64_t kLayers = 16;
+  static constexpr size_t kMostLayers = 16;
 
   const UnitBench* bench;
+  size_t layers;
   int64_t rows;
   int64_t next = 0;  ///< bytes
 
@@ -123,14 +124,14 @@ struct CommitWork {
   void operator()() {
     const KvView one = view(bench->exchanged->step.data());
     const int64_t bytes = kKvHeads * (one.k_head_bytes() + one.v_head_bytes());
-    std::array<CommitCache, kLayers> caches;
-    for (int64_t layer = 0; layer < kLayers; ++layer) {
+    std::array<CommitCache, kMostLayers> caches;
+    for (size_t layer = 0; layer < layers; ++layer) {
       next += bytes;
       if (next + bytes > bench->memory->kv_bytes) next = 0;
-      caches[static_cast<size_t>(layer)] = {view(bench->exchanged->step.data() + layer * bytes),
-                                            view(bench->memory->kv.get() + next)};
+      std::byte* step = bench->exchanged->step.data() + static_cast<int64_t>(layer) * bytes;
+      caches[layer] = {view(step), view(bench->memory->kv.get() + next)};
     }
-    bench->device->commit({.caches = caches,
+    bench->device->commit({.caches = std::span(caches).first(layers),
                            .rows = bench->exchanged->rows.first(static_cast<size_t>(rows)),
                            .first_position = 0});
   }
@@ -138,11 +139,14 @@ struct CommitWork {
 
 void add_commit_cases(UnitBench& bench, const Rows& rows, std::vector<Case>& cases) {
   Curve& curve = bench.profile->commit;
-  for (const int64_t tokens : rows)
-    curve.points.push_back(
-        {static_cast<double>(CommitWork::kLayers * tokens * kKvHeads * kHeadDim * 2 * 2), {}});
-  for (size_t i = 0; i < rows.size(); ++i)
-    add_case(bench, "commit", curve, i, CommitWork{&bench, rows[i]}, cases);
+  // One row of one layer, since models may be small; then of many layers.
+  std::vector<CommitWork> works{{&bench, 1, 1}};
+  for (const int64_t tokens : rows) works.push_back({&bench, CommitWork::kMostLayers, tokens});
+  for (const CommitWork& work : works)
+    curve.points.push_back({static_cast<double>(work.layers) *
+                                static_cast<double>(work.rows * kKvHeads * kHeadDim * 2 * 2),
+                            {}});
+  for (size_t i = 0; i < works.size(); ++i) add_case(bench, "commit", curve, i, works[i], cases);
 }
 
 void add_argmax_cases(UnitBench& bench, std::vector<Case>& cases) {
