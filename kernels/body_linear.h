@@ -25,6 +25,23 @@ void fetch_ahead(const std::byte* weights) {
   for (int i = 0; i < Bytes; i += 64) __builtin_prefetch(weights + kAheadBytes + i, 0, 3);
 }
 
+/// acc + the products of N groups of quants, none above kLargest (<= 127), with the input's: what
+/// the vector type's dot_groups() does for as many at once as groups_at_once() says.
+template <int kLargest, int N>
+IVec dot_u7(IVec acc, const Bytes* w, const int8_t* x) {
+  constexpr int kMost = groups_at_once(kLargest), kAtOnce = kMost < N ? kMost : N;
+  acc = dot_groups<kAtOnce>(acc, w, x);
+  if constexpr (kAtOnce < N) acc = dot_u7<kLargest, N - kAtOnce>(acc, w + kAtOnce, x + 4 * kAtOnce);
+  return acc;
+}
+/// The same for bytes with an offset of 128, of sums that start_offset8() began.
+template <int N>
+IVec dot_offset8(IVec acc, const Bytes* w, const int8_t* x) {
+#pragma GCC unroll 16
+  for (int g = 0; g < N; ++g) acc = dot_offset8(acc, w[g], x + 4 * g);
+  return acc;
+}
+
 struct F32Panels {
   static constexpr int kTokens = kMaxTokens;
   static constexpr int kPanelsOfOne = 2;  // one token: this many chains of adds in flight
@@ -109,9 +126,7 @@ struct BlockPanels {
 #pragma GCC unroll 16
         for (int t = 0; t < T; ++t) {
           const Q8Row x = q8_row(const_cast<std::byte*>(o.x + t * o.x_stride), o.k);
-          IVec sum = Format::start(x.sum[b]);
-#pragma GCC unroll 16
-          for (int g = 0; g < 8; ++g) sum = Format::dot(sum, w[g], x.q + 32 * b + 4 * g);
+          const IVec sum = Format::dot(Format::start(x.sum[b]), w, x.q + 32 * b);
           acc[p][t] = fma(to_float(sum), mul(w_scale, broadcast(x.scale[b])), acc[p][t]);
         }
       }
@@ -125,7 +140,9 @@ struct Q8_0Format {
     for (int g = 0; g < 8; ++g) w[g] = load_bytes(quants + 64 * g);
   }
   static IVec start(int32_t sum) { return start_offset8(sum); }
-  static IVec dot(IVec acc, Bytes w, const int8_t* x) { return dot_offset8(acc, w, x); }
+  static IVec dot(IVec acc, const Bytes (&w)[8], const int8_t* x) {
+    return dot_offset8<8>(acc, w, x);
+  }
 };
 
 struct Q4_0Format {
@@ -139,7 +156,9 @@ struct Q4_0Format {
     }
   }
   static IVec start(int32_t sum) { return ibroadcast(-8 * sum); }
-  static IVec dot(IVec acc, Bytes w, const int8_t* x) { return dot_u7(acc, w, x); }
+  static IVec dot(IVec acc, const Bytes (&w)[8], const int8_t* x) {
+    return dot_u7<15, 8>(acc, w, x);
+  }
 };
 
 #include "kernels/body_quants.h"

@@ -40,7 +40,10 @@ inline double peak(ActivationFormat format, int64_t rounds) {
     }
     case ActivationFormat::kQ8: {
       IVec acc[kPeakChains] = {};
-      run_chains(acc, rounds, [&](IVec a) { return dot_u7(a, load_bytes(w), x); });
+      run_chains(acc, rounds, [&](IVec a) {
+        const Bytes weights = load_bytes(w);
+        return dot_groups<1>(a, &weights, x);
+      });
       macs_of_step *= 4;
       break;
     }

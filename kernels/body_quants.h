@@ -105,11 +105,14 @@ struct QuantPanels {
       const float x_scale = x.scale[b];
 #pragma GCC unroll 2
       for (int s = 0; s < kSubs; ++s) {
-        IVec sum = f.table ? start_offset8(sums[s]) : ibroadcast(-f.offset * sums[s]);
-#pragma GCC unroll 16
-        for (int g = 8 / kSubs * s; g < 8 / kSubs * (s + 1); ++g)
-          sum = f.table ? dot_offset8(sum, w[g], x.q + 32 * b + 4 * g)
-                        : dot_u7(sum, w[g], x.q + 32 * b + 4 * g);
+        constexpr int kGroups = 8 / kSubs, kLargest = (1 << (f.low_bits + f.high_bits)) - 1;
+        const Bytes* quants_of_sub = w + kGroups * s;
+        const int8_t* x_of_sub = x.q + 32 * b + 4 * kGroups * s;
+        IVec sum;
+        if constexpr (f.table)
+          sum = dot_offset8<kGroups>(start_offset8(sums[s]), quants_of_sub, x_of_sub);
+        else
+          sum = dot_u7<kLargest, kGroups>(ibroadcast(-f.offset * sums[s]), quants_of_sub, x_of_sub);
         acc[t] = fma(to_float(sum), mul(of.scale[s], broadcast(x_scale)), acc[t]);
         if constexpr (f.has_min)
           acc[t] = fma(of.shift[s], broadcast(x_scale * static_cast<float>(sums[s])), acc[t]);

@@ -134,12 +134,14 @@ inline __m256i load_quad(const int8_t* x) {
 #ifdef __AVXVNNI__
 // Bytes with an offset of 128 are multiplied as they are: the sum begins at -128 * sum(x).
 inline IVec start_offset8(int32_t sum) { return ibroadcast(-128 * sum); }
-/// acc + sum of the 4 products w * x per lane.
-inline IVec dot_u7(IVec acc, Bytes w, const int8_t* x) {
+constexpr int groups_at_once(int /*largest*/) { return 1; }
+template <int N>
+IVec dot_groups(IVec acc, const Bytes* w, const int8_t* x) {
+  static_assert(N == 1);
   const __m256i quad = load_quad(x);
-  return {_mm256_dpbusd_avx_epi32(acc.a, w.a, quad), _mm256_dpbusd_avx_epi32(acc.b, w.b, quad)};
+  return {_mm256_dpbusd_avx_epi32(acc.a, w->a, quad), _mm256_dpbusd_avx_epi32(acc.b, w->b, quad)};
 }
-inline IVec dot_offset8(IVec acc, Bytes w, const int8_t* x) { return dot_u7(acc, w, x); }
+inline IVec dot_offset8(IVec acc, Bytes w, const int8_t* x) { return dot_groups<1>(acc, &w, x); }
 #else
 // Bytes with an offset of 128. vpmaddubsw saturates above 128 * 127 * 2, so the offset is taken
 // back and the sign moved to x.
@@ -155,12 +157,21 @@ inline IVec dot_offset8(IVec acc, Bytes w, const int8_t* x) {
   return {_mm256_add_epi32(acc.a, quad_sums(w.a, quad)),
           _mm256_add_epi32(acc.b, quad_sums(w.b, quad))};
 }
-/// acc + sum of the 4 products w * x per lane for w <= 127, where 16-bit sums cannot overflow.
-inline IVec dot_u7(IVec acc, Bytes w, const int8_t* x) {
-  const __m256i quad = load_quad(x);
+/// How many groups' sums of two products fit in 16 bits together: they are widened once then.
+constexpr int groups_at_once(int largest) { return 32767 / (2 * 127 * largest); }
+template <int N>
+IVec dot_groups(IVec acc, const Bytes* w, const int8_t* x) {
+  __m256i quad = load_quad(x);
+  __m256i a = _mm256_maddubs_epi16(w->a, quad), b = _mm256_maddubs_epi16(w->b, quad);
+#pragma GCC unroll 16
+  for (int i = 1; i < N; ++i) {
+    quad = load_quad(x + 4 * i);
+    a = _mm256_add_epi16(a, _mm256_maddubs_epi16(w[i].a, quad));
+    b = _mm256_add_epi16(b, _mm256_maddubs_epi16(w[i].b, quad));
+  }
   const __m256i one = _mm256_set1_epi16(1);
-  return {_mm256_add_epi32(acc.a, _mm256_madd_epi16(_mm256_maddubs_epi16(w.a, quad), one)),
-          _mm256_add_epi32(acc.b, _mm256_madd_epi16(_mm256_maddubs_epi16(w.b, quad), one))};
+  return {_mm256_add_epi32(acc.a, _mm256_madd_epi16(a, one)),
+          _mm256_add_epi32(acc.b, _mm256_madd_epi16(b, one))};
 }
 #endif
 

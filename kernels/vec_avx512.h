@@ -103,15 +103,26 @@ inline IVec dot_offset8(IVec acc, Bytes w, const int8_t* x) {
 }
 #endif
 
-/// acc + sum of the 4 products w * x per lane for w <= 127, where 16-bit sums cannot overflow.
-inline IVec dot_u7(IVec acc, Bytes w, const int8_t* x) {
 #ifdef __AVX512VNNI__
-  return {_mm512_dpbusd_epi32(acc.v, w.v, _mm512_set1_epi32(load_quad(x)))};
-#else
-  const __m512i pairs = _mm512_maddubs_epi16(w.v, _mm512_set1_epi32(load_quad(x)));
-  return {_mm512_add_epi32(acc.v, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)))};
-#endif
+constexpr int groups_at_once(int /*largest*/) { return 1; }
+template <int N>
+IVec dot_groups(IVec acc, const Bytes* w, const int8_t* x) {
+  static_assert(N == 1);
+  return {_mm512_dpbusd_epi32(acc.v, w->v, _mm512_set1_epi32(load_quad(x)))};
 }
+#else
+/// How many groups' sums of two products fit in 16 bits together: they are widened once then.
+constexpr int groups_at_once(int largest) { return 32767 / (2 * 127 * largest); }
+template <int N>
+IVec dot_groups(IVec acc, const Bytes* w, const int8_t* x) {
+  __m512i pairs = _mm512_maddubs_epi16(w->v, _mm512_set1_epi32(load_quad(x)));
+#pragma GCC unroll 16
+  for (int i = 1; i < N; ++i)
+    pairs = _mm512_add_epi16(pairs,
+                             _mm512_maddubs_epi16(w[i].v, _mm512_set1_epi32(load_quad(x + 4 * i))));
+  return {_mm512_add_epi32(acc.v, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)))};
+}
+#endif
 
 /// 16 lanes of two consecutive bfloat16 each.
 inline Vec even_bf16(Bytes pairs) { return {_mm512_castsi512_ps(_mm512_slli_epi32(pairs.v, 16))}; }

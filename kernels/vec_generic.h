@@ -150,17 +150,19 @@ inline IVec load_u4(const std::byte* p, int shift) {
   return ieach([=](int i) { return (static_cast<int32_t>(p[i]) >> shift) & 15; });
 }
 
-/// acc + sum of the 4 products w * x per lane.
-inline IVec dot_u7(const IVec& acc, const Bytes& w, const int8_t* x) {
+constexpr int groups_at_once(int /*largest*/) { return 1; }
+template <int N>
+IVec dot_groups(const IVec& acc, const Bytes* w, const int8_t* x) {
+  static_assert(N == 1);
   return ieach([&](int i) {
-    const uint8_t* quad = w.byte + 4 * i;
+    const uint8_t* quad = w->byte + 4 * i;
     return acc.lane[i] + quad[0] * x[0] + quad[1] * x[1] + quad[2] * x[2] + quad[3] * x[3];
   });
 }
 // Bytes with an offset of 128, multiplied as they are: the sum begins at -128 * sum(x).
 inline IVec start_offset8(int32_t sum) { return ibroadcast(-128 * sum); }
 inline IVec dot_offset8(const IVec& acc, const Bytes& w, const int8_t* x) {
-  return dot_u7(acc, w, x);
+  return dot_groups<1>(acc, &w, x);
 }
 
 /// 16 lanes of two consecutive bfloat16 each.

@@ -177,10 +177,12 @@ inline IVec dot_offset8(IVec acc, Bytes w, const int8_t* x) {
     return dot_quads(acc.q[i], vreinterpretq_s8_u8(turned), quad);
   });
 }
-/// acc + sum of the 4 products w * x per lane for w <= 127.
-inline IVec dot_u7(IVec acc, Bytes w, const int8_t* x) {
+constexpr int groups_at_once(int /*largest*/) { return 1; }
+template <int N>
+IVec dot_groups(IVec acc, const Bytes* w, const int8_t* x) {
+  static_assert(N == 1);
   const int8x16_t quad = load_quad(x);
-  return each<IVec>([&](int i) { return dot_quads(acc.q[i], vreinterpretq_s8_u8(w.q[i]), quad); });
+  return each<IVec>([&](int i) { return dot_quads(acc.q[i], vreinterpretq_s8_u8(w->q[i]), quad); });
 }
 
 /// 16 lanes of two consecutive bfloat16 each.
