@@ -1,5 +1,5 @@
 // `./dev bench`: whole-model decode against the DRAM bandwidth of the same run, steps of several
-// tokens and prefill against the arithmetic too, then single kernels.
+// tokens and prefill against the arithmetic too, a peer on the same bytes, then single kernels.
 #include <benchmark/benchmark.h>
 #include <fmt/format.h>
 #include <sched.h>
@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "bench/decode_bench.h"
+#include "bench/peer_bench.h"
 #include "bench/step_bench.h"
 #include "tuner/cli.h"
 
@@ -24,6 +25,8 @@ struct BenchOptions {
   int64_t prefill = 512;
   int rounds = 9;
   int step_rounds = 5;
+  PeerOptions peer;
+  std::vector<std::string> peer_dtypes{"bf16", "q8_0", "q4_0", "q4_k_m"};
 };
 
 std::vector<int> allowed_cores() {
@@ -75,6 +78,26 @@ void print_step_table(const BenchOptions& options, const std::vector<int>& cores
   }
 }
 
+std::string what(const PeerRow& row) {
+  if (!row.decode) return fmt::format("step of {}", row.tokens);
+  return fmt::format("decode at {}", row.depth);
+}
+
+void print_peer_table(const BenchOptions& options, const std::vector<int>& cores) {
+  fmt::print("\n{} beside {} {} (tokens/s, medians of rounds in turn)\n", options.shape,
+             options.peer.program, options.peer.arguments);
+  fmt::print("{:8} {:>7} {:>14} {:>10} {:>10} {:>7} {:>8}\n", "dtype", "threads", "", "ours",
+             "peer's", "ratio", "spread");
+  for (const std::string& dtype : options.peer_dtypes)
+    for (size_t threads = cores.size(); threads > 0; threads /= 2) {
+      const std::vector<int> used(cores.begin(), cores.begin() + static_cast<ptrdiff_t>(threads));
+      for (const PeerRow& row : bench_against_peer(options.shape, dtype, used, options.peer))
+        fmt::print("{:8} {:>7} {:>14} {:>10.1f} {:>10.1f} {:>7.2f} {:>7.1f}%\n", dtype, threads,
+                   what(row), row.ours_per_s, row.peers_per_s, row.ratio, 100 * row.spread);
+      std::fflush(stdout);
+    }
+}
+
 /// What is not for this program stays in argv, for Google Benchmark.
 BenchOptions parse(int& argc, char** argv) {
   BenchOptions options;
@@ -85,15 +108,26 @@ BenchOptions parse(int& argc, char** argv) {
       ->capture_default_str();
   app.add_option("--prefill", options.prefill, "tokens of the prefill; 0 measures none")
       ->capture_default_str();
-  app.add_option("--rounds", options.rounds, "of the decode table")->capture_default_str();
-  app.add_option("--step-rounds", options.step_rounds, "of the table of steps")
+  app.add_option("--rounds", options.rounds, "of the decode table; 0 measures none")
       ->capture_default_str();
+  app.add_option("--step-rounds", options.step_rounds, "of the table of steps; 0 measures none")
+      ->capture_default_str();
+  app.add_option("--peer", options.peer.program, "llama-bench, to be run on the same GGUF in turn");
+  app.add_option("--peer-args", options.peer.arguments, "of its own, for example '-fa 1'");
+  app.add_option("--peer-dtypes", options.peer_dtypes, "dtypes and mixes of that table")
+      ->delimiter(',')
+      ->capture_default_str();
+  app.add_option("--peer-depth", options.peer.depth,
+                 "positions before a second decode; 0 measures none")
+      ->capture_default_str();
+  app.add_option("--peer-rounds", options.peer.rounds, "of that table")->capture_default_str();
   app.allow_extras();
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     std::exit(app.exit(error));
   }
+  options.peer.prefill = options.prefill;
   static std::vector<std::string> extras = app.remaining();
   argc = 1;
   for (std::string& extra : extras) argv[argc++] = extra.data();
@@ -108,8 +142,9 @@ int main(int argc, char** argv) {
   benchmark::Initialize(&argc, argv);
   try {
     const std::vector<int> cores = tandem::allowed_cores();
-    tandem::print_decode_table(options, cores);
-    tandem::print_step_table(options, cores);
+    if (options.rounds > 0) tandem::print_decode_table(options, cores);
+    if (options.step_rounds > 0) tandem::print_step_table(options, cores);
+    if (!options.peer.program.empty()) tandem::print_peer_table(options, cores);
   } catch (const std::exception& error) {
     fmt::print(stderr, "tandem_bench: {}\n", error.what());
     return EXIT_FAILURE;
