@@ -253,8 +253,8 @@ void CpuDevice::embed(const EmbedArgs& args) {
   });
 }
 
-int32_t CpuDevice::argmax(const float* values, int64_t n) {
-  return static_cast<int32_t>(kernels_.argmax(values, n));
+void CpuDevice::argmax(const ArgmaxArgs& args) {
+  *args.index = static_cast<int32_t>(kernels_.argmax(args.values, args.n));
 }
 
 }  // namespace tandem

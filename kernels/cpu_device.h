@@ -57,8 +57,8 @@ class CpuDevice : public Device {
   void attention(const AttentionArgs& args) override;
   void merge(const MergeArgs& args) override;
   void embed(const EmbedArgs& args) override;
+  void argmax(const ArgmaxArgs& args) override;
   void commit(const CommitArgs& args) override;
-  int32_t argmax(const float* values, int64_t n) override;
   void wait(Flag& flag) override;
   void stamp(int64_t* ns) override;
   void read_all(const std::byte* memory, int64_t bytes) override;

@@ -179,6 +179,18 @@ __device__ float swiglu(float gate, float up) {
   return gate / Ops::add(1.0f, expf(-gate)) * up;
 }
 
+/// A value that may be the largest, and where it stands.
+struct Candidate {
+  float value;
+  int32_t index;
+};
+/// Smaller than any value, and behind all.
+inline constexpr Candidate kNoCandidate{-INFINITY, INT32_MAX};
+/// Of equal values the earlier one; what is no number is never larger.
+__host__ __device__ static inline Candidate larger(Candidate a, Candidate b) {
+  return b.value > a.value || (b.value == a.value && b.index < a.index) ? b : a;
+}
+
 /// RoPE of one pair. (Su et al. 2021, eq. 15)
 struct Pair {
   float first;

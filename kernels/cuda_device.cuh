@@ -52,8 +52,8 @@ class CudaDevice : public Device {
   void attention(const AttentionArgs& args) override;
   void merge(const MergeArgs& args) override;
   void embed(const EmbedArgs& args) override;
+  void argmax(const ArgmaxArgs& args) override;
   void commit(const CommitArgs& args) override;
-  int32_t argmax(const float* values, int64_t n) override;
 
   void wait(Flag& flag) override;
   void raise(Flag& flag) override;

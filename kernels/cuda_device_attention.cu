@@ -47,6 +47,13 @@ void CudaDevice::merge(const MergeArgs& args) {
   });
 }
 
+void CudaDevice::argmax(const ArgmaxArgs& args) {
+  on_device([&] {
+    cuda::argmax({.values = own(args.values), .n = args.n, .shared = exchanged_.shared(args.index)},
+                 stream());
+  });
+}
+
 void CudaDevice::commit(const CommitArgs& args) {
   if (args.rows.empty() || args.caches.empty()) return;
   on_device([&] {
@@ -72,9 +79,7 @@ void CudaDevice::receive(const Block& block) {
   });
 }
 
-// What follows is done by the driver, on its core: a few rows of a table that need not lie in
-// device memory, and floats that the host has.
-
+/// Done by the driver, on its core: a few rows of a table that need not lie in device memory.
 void CudaDevice::embed(const EmbedArgs& args) {
   if (args.placed != nullptr)
     throw std::logic_error("a CUDA unit reads the embedding as the file stores it");
@@ -84,10 +89,6 @@ void CudaDevice::embed(const EmbedArgs& args) {
     dequantize_row(args.table.dtype, args.table.rows + id * row_bytes(args.table.dtype, k), k, x);
     x += k;
   }
-}
-
-int32_t CudaDevice::argmax(const float* values, int64_t n) {
-  return static_cast<int32_t>(kernel_set("").argmax(values, n));
 }
 
 }  // namespace tandem::cuda

@@ -144,8 +144,8 @@ struct HeadsLaunch {
 };
 void finish_heads(const HeadsLaunch& launch, cudaStream_t stream);
 
-// --- cuda_attention.cu
-// ----------------------------------------------------------------------------------------------
+// --- cuda_attention.cu, cuda_merge.cu, cuda_argmax.cu, cuda_commit.cu
+// ---------------------------------------------------------------------------------------------
 
 /// See AttentionArgs, whose pointers are the device's here.
 struct AttentionLaunch {
@@ -164,6 +164,13 @@ struct MergeLaunch {
 /// At most kMaxMergedStates states.
 void merge(const MergeLaunch& launch, cudaStream_t stream);
 inline constexpr int kMaxMergedStates = 16;
+
+struct ArgmaxLaunch {
+  const float* values = nullptr;  ///< [n]
+  int64_t n = 0;
+  int32_t* shared = nullptr;
+};
+void argmax(const ArgmaxLaunch& launch, cudaStream_t stream);
 
 struct CommitLaunch {
   CommitArgs args;  ///< rows and step buffers are the device's copies

@@ -210,6 +210,13 @@ struct EmbedArgs {
   float* x = nullptr;  ///< [tokens x table.k]
 };
 
+/// index = that of the largest value, the lowest of equal ones; 0 where none is a number.
+struct ArgmaxArgs {
+  const float* values = nullptr;  ///< [n]
+  int64_t n = 0;
+  int32_t* index = nullptr;  ///< exchanged memory, where the host reads it
+};
+
 /// A layer's step buffer, and the cache that rows of it go to.
 struct CommitCache {
   KvView step;
@@ -236,10 +243,10 @@ struct DeviceLimits {
 /// One processing unit, driven by one thread.
 ///
 /// A unit that does not enqueue has a result in exchanged memory when a call returns. One that does
-/// (a CUDA unit) only queues a call of linear, gate_up, qkv, attention, merge, commit, wait, raise,
-/// receive, receive_from or stamp; the queue runs in order, at once or when end_step() is called.
-/// embed and argmax are done when they return on every unit: a CUDA unit's driver does them on its
-/// core.
+/// (a CUDA unit) only queues a call of linear, gate_up, qkv, attention, merge, argmax, commit,
+/// wait, raise, receive, receive_from or stamp; the queue runs in order, at once or when end_step()
+/// is called. embed is done when it returns on every unit: a CUDA unit's driver does it on its
+/// core, so that the table takes no device memory and the rows need no launch of their own.
 class Device {
  public:
   virtual ~Device() = default;
@@ -264,9 +271,8 @@ class Device {
   virtual void attention(const AttentionArgs& args) = 0;
   virtual void merge(const MergeArgs& args) = 0;
   virtual void embed(const EmbedArgs& args) = 0;
+  virtual void argmax(const ArgmaxArgs& args) = 0;
   virtual void commit(const CommitArgs& args) = 0;
-  /// Index of the largest of n values; ties go to the lowest index.
-  virtual int32_t argmax(const float* values, int64_t n) = 0;
 
   /// Waits for a flag of exchanged memory and lowers it; a flag that was cancelled counts as
   /// raised.
@@ -298,7 +304,7 @@ class Device {
   ///
   /// Steps of one `recording` (0 = none) make the same calls with the same arguments up to
   /// end_step(). True: this unit has recorded them and runs them now; the caller makes only calls
-  /// of embed and argmax. A unit that enqueues runs what was queued when launch() is called.
+  /// of embed. A unit that enqueues runs what was queued when launch() is called.
   virtual bool begin_step(uint64_t recording = 0) = 0;
   virtual void launch() {}
   /// Error where what was queued has failed: the flags that it was to raise stay down then.

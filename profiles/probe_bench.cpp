@@ -146,6 +146,7 @@ ExchangedBuffers::ExchangedBuffers(Device& device) {
   output = take<float>(kBenchFloats);
   step = take<std::byte>(kStepBytes);
   rows = take<int32_t>(kBenchMaxTokens);
+  index = take<int32_t>(1);
   stamps = take<int64_t>(3);
   std::mt19937 random(1);
   for (float& value : input) value = static_cast<float>(static_cast<int32_t>(random())) * 0x1p-31f;
@@ -154,7 +155,8 @@ ExchangedBuffers::ExchangedBuffers(Device& device) {
   // Shared when they are filled: a unit's own copy begins as what they hold then.
   for (const std::span<std::byte> bytes :
        {std::as_writable_bytes(input), std::as_writable_bytes(output), step,
-        std::as_writable_bytes(rows), std::as_writable_bytes(stamps)})
+        std::as_writable_bytes(rows), std::as_writable_bytes(index),
+        std::as_writable_bytes(stamps)})
     shares_.push_back(device.share(bytes.data(), std::ssize(bytes)));
 }
 

@@ -58,6 +58,7 @@ struct ExchangedBuffers {
   std::span<float> output;    ///< [kBenchFloats]
   std::span<std::byte> step;  ///< finite f16 keys and values of kBenchMaxTokens new tokens
   std::span<int32_t> rows;    ///< [kBenchMaxTokens] 0, 1, 2, ...
+  std::span<int32_t> index;   ///< [1]
   std::span<int64_t> stamps;  ///< [3] begin, end, and one that nobody reads
 
  private:

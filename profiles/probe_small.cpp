@@ -154,9 +154,13 @@ void add_argmax_cases(UnitBench& bench, std::vector<Case>& cases) {
   Curve& curve = bench.profile->argmax;
   for (const int64_t n : kValues) curve.points.push_back({static_cast<double>(n), {}});
   for (size_t i = 0; i < kValues.size(); ++i)
-    add_host_case(
+    add_case(
         bench, "argmax", curve, i,
-        [&bench, n = kValues[i]] { bench.device->argmax(bench.in(), n); }, cases);
+        [&bench, n = kValues[i]] {
+          bench.device->argmax(
+              {.values = bench.in(), .n = n, .index = bench.exchanged->index.data()});
+        },
+        cases);
 }
 
 /// A team of its own: which calls of a device fork its team is the device's business.

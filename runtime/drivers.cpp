@@ -60,6 +60,7 @@ const Timeline& Executor::State::run(const Step& s, std::span<const int32_t> tok
   sampler = chosen_by;
   check(s, token_ids);
   step = s;
+  step.sampled = static_cast<bool>(sampler);
   choose_program();
   prepare_step(step, token_ids, buffers);
   kept = step.tokens;
@@ -210,9 +211,10 @@ void Executor::State::do_task(Device& device, const Task& task) {
 
 void Executor::State::sample(Device& device) {
   const std::span<const float> all = logits();
-  argmax = device.argmax(all.last(static_cast<size_t>(model.spec.vocab_size)).data(),
-                         model.spec.vocab_size);
-  if (!sampler) return;
+  if (!sampler)
+    return device.argmax({.values = all.last(static_cast<size_t>(model.spec.vocab_size)).data(),
+                          .n = model.spec.vocab_size,
+                          .index = buffers.largest.data()});
   const std::vector<int32_t> accepted = sampler(all, step.logits_rows);
   kept = std::ssize(accepted);
   std::copy(accepted.begin(), accepted.end(), buffers.accepted.begin());

@@ -121,7 +121,7 @@ void Executor::set_plan(const Plan& plan) {
 }
 
 std::span<const float> Executor::logits() const { return state_->logits(); }
-int32_t Executor::argmax() const { return state_->argmax; }
+int32_t Executor::argmax() const { return state_->buffers.largest.front(); }
 int64_t Executor::context() const { return state_->context; }
 
 TaskGraph Executor::graph() const { return lower(state_->model.spec, state_->plan, state_->step); }

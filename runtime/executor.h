@@ -27,8 +27,8 @@ struct ExecutorOptions {
   std::function<void(int64_t placed_bytes, int64_t all_bytes)> progress;
 };
 
-/// Chooses the next token of the last logits row, and which rows of the step are kept. Called by
-/// the driver that holds the sample task, on its thread; must not throw. `logits` is [rows x
+/// Chooses the next token and which rows of the step are kept. Called by the driver that holds the
+/// sample task, on its thread; must not throw. `logits` is [rows x
 /// vocab_size]; returns row indices to commit, ascending.
 using Sampler = std::function<std::vector<int32_t>(std::span<const float> logits, int64_t rows)>;
 
@@ -57,12 +57,12 @@ class Executor {
 
   /// One forward pass over token_ids; step.tokens == token_ids.size(), step.context == context().
   /// Logits of the last step.logits_rows tokens are in logits() afterwards. An empty sampler keeps
-  /// every row.
+  /// every row; step.sampled is set here.
   const Timeline& run(const Step& step, std::span<const int32_t> token_ids,
                       const Sampler& sampler = {});
 
   std::span<const float> logits() const;  ///< [logits_rows x vocab_size] of the last run
-  int32_t argmax() const;                 ///< of the last logits row
+  int32_t argmax() const;                 ///< of the last logits row, where there was no sampler
   TaskGraph graph() const;                ///< of the last run
   int64_t context() const;                ///< positions in the caches
   /// Forgets positions at and beyond `context`, or fills up to it with seeded values (decode at

@@ -43,7 +43,6 @@ struct Executor::State {
   size_t program = 0;       ///< of the last run
   Step step;                ///< the last run
   Sampler sampler;
-  int32_t argmax = 0;
   int64_t kept = 0;  ///< rows that the sampler accepted
   Timeline timeline;
 

@@ -22,9 +22,9 @@ std::vector<bool> reached_parts(const Phase& phase, const Step& step) {
 /// The device makes copies of streamed weights ahead by itself: nobody is told to.
 bool is_done_by_device(const Task& task) { return task.stage == Stage::kCopy; }
 
-size_t driven_lane_of(const Task& task, size_t num_units, uint64_t enqueues) {
+size_t driven_lane_of(const Task& task, const Step& step, size_t num_units, uint64_t enqueues) {
   const auto unit = static_cast<size_t>(task.unit);
-  const bool beside = (enqueues >> unit & 1) != 0 && on_host(task.stage);
+  const bool beside = (enqueues >> unit & 1) != 0 && on_host(task.stage, step);
   return beside ? num_units + unit : unit;
 }
 
@@ -77,7 +77,7 @@ Program make_program(const ModelSpec& model, const Plan& plan, const Step& step,
   program.states.resize(tasks);
   std::vector<size_t> lane;
   for (const Task& task : program.graph.tasks) {
-    lane.push_back(driven_lane_of(task, units, memories.own));
+    lane.push_back(driven_lane_of(task, step, units, memories.own));
     if (!is_done_by_device(task)) program.lanes[lane.back()].push_back(task.id);
   }
   add_flags(lane, program);
@@ -89,7 +89,7 @@ bool same_shape(const Program& program, const Plan& plan, const Step& step) {
   const Phase& phase = phase_for(plan, step.tokens, step.context);
   return program.phase == &phase && program.shape.tokens == step.tokens &&
          program.shape.logits_rows == step.logits_rows && program.shape.parents == step.parents &&
-         program.reached == reached_parts(phase, step);
+         program.shape.sampled == step.sampled && program.reached == reached_parts(phase, step);
 }
 
 }  // namespace tandem

@@ -55,6 +55,7 @@ StepBuffers allocate_buffers(const ModelSpec& spec, const Plan& plan, ExchangeMe
   b.cos_sin = memory.take<float>(s.cos_sin);
   b.parents = memory.take<int32_t>(sizes.tokens);
   b.accepted = memory.take<int32_t>(sizes.tokens);
+  b.largest = memory.take<int32_t>(1);
   b.frequencies = inverse_frequencies(spec.rope_theta, spec.rope_dim, spec.rope_factors);
   b.token_ids.reserve(static_cast<size_t>(sizes.tokens));
   b.positions.reserve(static_cast<size_t>(sizes.tokens));
@@ -93,7 +94,7 @@ std::vector<Block> blocks_of(const Transfer& transfer, const ModelSpec& spec, co
       return floats(buffers.states[static_cast<size_t>(transfer.index)],
                     spec.num_heads * (spec.head_dim + 2), spec.group() * (spec.head_dim + 2));
     case Buffer::kLogits:
-      return {};  // only hosts read them
+      return {rectangle(buffers.logits, step.logits_rows, spec.vocab_size, transfer.range, 1)};
     case Buffer::kStep:
       break;
   }

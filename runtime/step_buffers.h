@@ -29,8 +29,9 @@ struct StepBuffers {
   std::span<int64_t> past;
   std::span<float> cos_sin;
   std::span<int32_t> parents;
-  /// Written by the sampler: rows to commit, ended by -1 where there are fewer than [tokens].
+  /// Written by the sample task: rows to commit, ended by -1 where there are fewer than [tokens].
   std::span<int32_t> accepted;
+  std::span<int32_t> largest;  ///< index (one) of the last row's largest logit
 
   int64_t bytes = 0;  ///< of all that is here, but for a few values a token
 

@@ -31,6 +31,7 @@ class Tracking {
     for (const Task& task : graph_.tasks) {
       for (const Access& access : reads(task)) read(task, access);
       for (const Access& access : writes(task)) write(task, access);
+      if (task.stage == Stage::kLmHead && memory_of(task) != kHost) publish(task);
     }
     return std::move(exchange_);
   }
@@ -48,7 +49,7 @@ class Tracking {
 
   int memory_of(const Task& task) const {
     const bool own = memories_.own >> task.unit & 1;
-    return own && !on_host(task.stage) ? task.unit : kHost;
+    return own && !on_host(task.stage, graph_.step) ? task.unit : kHost;
   }
 
   bool reads_directly(const Task& task, const Task& producer) const {
@@ -105,12 +106,13 @@ class Tracking {
   }
 
   double bytes_of(Buffer buffer, Range range) const {
-    const int64_t tokens = graph_.step.tokens, d = model_.head_dim, group = model_.group();
-    const auto size = static_cast<double>(range.size() * tokens);
+    const int64_t d = model_.head_dim, group = model_.group();
+    const auto size = static_cast<double>(range.size() * graph_.step.tokens);
     switch (buffer) {
+      case Buffer::kLogits:
+        return static_cast<double>(range.size() * graph_.step.logits_rows) * sizeof(float);
       case Buffer::kX:
       case Buffer::kH:
-      case Buffer::kLogits:
         return size * sizeof(float);
       case Buffer::kQ:
       case Buffer::kAttended:

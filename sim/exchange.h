@@ -50,13 +50,16 @@ struct Exchange {
   std::vector<double> published_bytes;
 };
 
-/// Tasks that a driver does on the host whatever its unit (embed, sample) read and write host
-/// memory. Reading from another unit's memory needs no flag of its own: that unit changes what was
-/// read in a later stage only, whose tasks wait for the stages before, the readers' among them.
+/// Tasks that a driver does on the host, whatever its unit, read and write host memory. Logits are
+/// published in any case. Reading from another unit's memory needs no flag of its own: that unit
+/// changes what was read in a later stage only, whose tasks wait for the stages before, the
+/// readers' among them.
 Exchange exchange_of(const ModelSpec& model, const Plan& plan, const TaskGraph& graph,
                      const UnitMemories& memories);
 
-/// embed and sample are done by the unit's driver, on the host.
-constexpr bool on_host(Stage stage) { return stage == Stage::kEmbed || stage == Stage::kSample; }
+/// The unit's driver embeds, on the host, and samples there what the host chooses.
+constexpr bool on_host(Stage stage, const Step& step) {
+  return stage == Stage::kEmbed || (stage == Stage::kSample && step.sampled);
+}
 
 }  // namespace tandem

@@ -21,6 +21,9 @@ struct Step {
   int64_t context = 0;           ///< positions cached before it
   int64_t logits_rows = 1;       ///< the last so many tokens get logits
   std::vector<int32_t> parents;  ///< [tokens], each < its index, -1 = the context; empty = a chain
+  /// The host chooses what is kept and what comes next; otherwise everything, and the largest
+  /// logit.
+  bool sampled = false;
 };
 
 enum class Stage : uint8_t {

@@ -306,7 +306,9 @@ TEST_CASE("a unit's argmax takes the lowest of equal indices") {
   const TestUnit unit(*kernel_sets().front(), 2);
   std::vector<float> logits = random_floats(1000, 1);
   logits[321] = logits[700] = 100;
-  CHECK(unit->argmax(logits.data(), 1000) == 321);
+  int32_t index = -1;
+  unit->argmax({.values = logits.data(), .n = 1000, .index = &index});
+  CHECK(index == 321);
 }
 
 TEST_CASE("placed memory is what the packed columns need") {

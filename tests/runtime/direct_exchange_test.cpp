@@ -26,8 +26,8 @@ std::vector<std::vector<bool>> orders(const TaskGraph& graph) {
   std::vector<int> last_of_lane(static_cast<size_t>(2 * graph.num_units), -1);
   for (const Task& task : graph.tasks) {
     std::vector<int> before = task.deps;
-    int& last =
-        last_of_lane[static_cast<size_t>(task.unit + (on_host(task.stage) ? graph.num_units : 0))];
+    const int beside = on_host(task.stage, graph.step) ? graph.num_units : 0;
+    int& last = last_of_lane[static_cast<size_t>(task.unit + beside)];
     if (last >= 0) before.push_back(last);
     last = task.id;
     std::vector<bool>& row = after[static_cast<size_t>(task.id)];

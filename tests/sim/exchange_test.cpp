@@ -89,6 +89,22 @@ TEST_CASE("results are published where another memory or the host reads them") {
   }
 }
 
+TEST_CASE(
+    "who finds the largest logit copies the others' columns; where the host chooses, nobody") {
+  Case test;
+  test.plan.phases[0].lm_head = {{1, {0, 32}}, {0, {32, test.model.vocab_size}}};
+  for (const bool sampled : {false, true}) {
+    test.step.sampled = sampled;
+    const TaskGraph graph = test.graph();
+    const Exchange exchange = exchange_of(test.model, test.plan, graph, kSecondHasOwnMemory);
+    const auto ranges = received(exchange, graph, Stage::kSample, Buffer::kLogits, -1);
+    CHECK(ranges == (sampled ? Ranges{} : Ranges{{32, test.model.vocab_size}}));
+    for (const Task& task : graph.tasks)  // of two tokens one has logits
+      if (task.stage == Stage::kLmHead && task.unit == 1)
+        CHECK(exchange.published_bytes[static_cast<size_t>(task.id)] == 32 * 4);
+  }
+}
+
 TEST_CASE("a unit that does everything publishes only what the host reads") {
   Case test;
   test.plan = single_unit_plan(test.model, {"cpu0", "gpu0"}, 1);
