@@ -1,29 +1,24 @@
-// What the CUDA linear kernels compute beside their loads and stores: 16 bytes of a weight column
-// times the input they meet, preparation of inputs, and what follows a product. For host and
-// device; `Ops` are the conversions and dot products that a GPU has instructions for.
+// What the CUDA linear kernels compute beside their loads, stores and products (those are in
+// cuda_chunk_math.h): preparation of inputs, and what follows a product. For host and device; `Ops`
+// are the conversions, dot products and look-ups that a GPU has instructions for.
 #pragma once
 
 #include <math.h>
 #include <stdint.h>
 
 #include "kernels/half.h"
+#include "kernels/quant_format.h"
 
 namespace tandem::cuda {
 
-/// What a lane loads at once.
-struct alignas(16) Bytes16 {
-  uint32_t words[4];
-};
-struct alignas(8) Bytes8 {
-  uint32_t words[2];
-};
-
-/// The prepared input that 16 bytes of weights are multiplied with.
-template <int kVectors>
-struct InputChunk {
-  Bytes16 vectors[kVectors];  ///< floats or quants, in order of k
-  float scale;                ///< of the quants
-};
+/// Eight of kIq4Values, the first in the lowest byte.
+constexpr uint64_t iq4_values_from(int first) {
+  uint64_t values = 0;
+  for (int i = 0; i < 8; ++i)
+    values |= static_cast<uint64_t>(static_cast<uint8_t>(kIq4Values[first + i])) << 8 * i;
+  return values;
+}
+inline constexpr uint64_t kIq4Lower = iq4_values_from(0), kIq4Upper = iq4_values_from(8);
 
 /// In plain code what kernels/cuda_formats.cuh does with instructions. Exact, so the bits are the
 /// same.
@@ -35,121 +30,19 @@ struct PortableOps {
       sum += static_cast<int8_t>(a >> i & 0xff) * static_cast<int8_t>(b >> i & 0xff);
     return sum;
   }
-  /// a + b, rounded; never contracted with a product.
-  static __device__ float add(float a, float b) { return a + b; }
-};
-
-// A format says how many elements 16 bytes of a column hold (kElements), how many 16-byte vectors
-// of input they meet (kVectors), how many such chunks share a scale (kScaleChunks), and:
-//   Weights decode(bytes, scale)    the weights as they are multiplied, once for all tokens
-//   float dot(weights, input, sum)  sum + their product with one token's input; the order of its
-//                                   additions is part of the format
-
-/// Elements that are floats, or become floats: fused multiply-adds in order of k.
-template <class Element, class Ops>
-struct FloatFormat {
-  static constexpr bool kQuants = false;
-  static constexpr int kElements = Element::kElements;
-  static constexpr int kVectors = kElements / 4;
-  static constexpr int kScaleChunks = 1;  // there are none
-  struct Weights {
-    float values[kElements];
-  };
-  static __device__ Weights decode(const Bytes16& bytes, uint16_t /*scale*/) {
-    Weights weights;
-    for (int i = 0; i < kElements; ++i) weights.values[i] = Element::template get<Ops>(bytes, i);
-    return weights;
-  }
-  static __device__ float dot(const Weights& weights, const InputChunk<kVectors>& x, float sum) {
-    for (int i = 0; i < kElements; ++i)
-      sum = fmaf(weights.values[i], bits_float(x.vectors[i / 4].words[i % 4]), sum);
-    return sum;
-  }
-};
-
-struct F32Element {
-  static constexpr int kElements = 4;
-  template <class Ops>
-  static __device__ float get(const Bytes16& bytes, int i) {
-    return bits_float(bytes.words[i]);
-  }
-};
-struct F16Element {
-  static constexpr int kElements = 8;
-  template <class Ops>
-  static __device__ float get(const Bytes16& bytes, int i) {
-    return Ops::from_f16(static_cast<uint16_t>(bytes.words[i / 2] >> i % 2 * 16));
-  }
-};
-struct BF16Element {
-  static constexpr int kElements = 8;
-  template <class Ops>
-  static __device__ float get(const Bytes16& bytes, int i) {
-    return bits_float(i % 2 == 0 ? bytes.words[i / 2] << 16 : bytes.words[i / 2] & 0xffff0000u);
-  }
-};
-
-/// Blocks of 32 small integers with an f16 scale, whose input is quantised too: the integers are
-/// summed exactly, then one fused multiply-add with the product of the scales. `Block` makes signed
-/// bytes of them, kFactor times as large, in order of k.
-template <class Block, class Ops>
-struct BlockFormat {
-  static constexpr bool kQuants = true;
-  static constexpr int kElements = Block::kElements;
-  static constexpr int kVectors = kElements / 16;
-  static constexpr int kScaleChunks = 32 / kElements;
-  struct Weights {
-    uint32_t quads[kElements / 4];
-    float scale;
-  };
-  static __device__ Weights decode(const Bytes16& bytes, uint16_t scale) {
-    Weights weights;
-    for (int i = 0; i < kElements / 4; ++i)
-      weights.quads[i] = Block::quad(bytes.words[i % 4], i / 4);
-    weights.scale = scale_of(scale);
-    return weights;
-  }
-  static __device__ float dot(const Weights& weights, const InputChunk<kVectors>& x, float sum) {
-    int32_t quants = 0;
-    for (int i = 0; i < kElements / 4; ++i)
-      quants = Ops::dot4(weights.quads[i], x.vectors[i / 4].words[i % 4], quants);
-    return fmaf(static_cast<float>(quants), weights.scale * x.scale, sum);
-  }
-
-  // For decoding whole columns: the group-th eight elements of a column need the 8 bytes that lie
-  // eight_offset() bytes from its begin.
-  static __device__ int64_t eight_offset(int64_t group) {
-    return group * 8 / kElements * 16 + group * 8 % kElements % 16;
-  }
-  static __device__ void decode_eight(const Bytes8& bytes, uint16_t scale, int64_t group,
-                                      float (&values)[8]) {
-    const int part = static_cast<int>(group * 8 % kElements / 16);
-    for (int i = 0; i < 8; ++i) {
-      const uint32_t quad = Block::quad(bytes.words[i / 4], part);
-      values[i] =
-          scale_of(scale) * static_cast<float>(static_cast<int8_t>(quad >> i % 4 * 8 & 0xff));
+  /// kIq4Values of the lower and of the upper nibbles of four bytes.
+  static __device__ void look_up(uint32_t nibbles, uint32_t& lower, uint32_t& upper) {
+    const uint64_t low_half = kIq4Lower, high_half = kIq4Upper;
+    lower = upper = 0;
+    for (int i = 0; i < 32; i += 4) {
+      const uint32_t quant = nibbles >> i & 15;
+      const uint64_t half = quant < 8 ? low_half : high_half;
+      const auto value = static_cast<uint32_t>(half >> quant % 8 * 8 & 0xff);
+      (i % 8 == 0 ? lower : upper) |= value << i / 8 * 8;
     }
   }
-
- private:
-  static __device__ float scale_of(uint16_t bits) {
-    return Ops::from_f16(bits) * (1.0f / Block::kFactor);  // a power of two: exact
-  }
-};
-
-struct Q8_0Block {
-  static constexpr int kElements = 16;
-  static constexpr int kFactor = 1;
-  static __device__ uint32_t quad(uint32_t word, int /*part*/) { return word; }
-};
-/// Nibbles are quants + 8. In the upper half of a byte, with its highest bit flipped, they are 16
-/// times the quant with its sign, so that no sum of the inputs is needed to subtract the 8.
-struct Q4_0Block {
-  static constexpr int kElements = 32;
-  static constexpr int kFactor = 16;
-  static __device__ uint32_t quad(uint32_t word, int part) {
-    return ((part == 0 ? word << 4 : word) & 0xf0f0f0f0u) ^ 0x80808080u;
-  }
+  /// a + b, rounded; never contracted with a product.
+  static __device__ float add(float a, float b) { return a + b; }
 };
 
 // --- inputs

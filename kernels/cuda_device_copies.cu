@@ -13,18 +13,14 @@ int64_t slot_bytes(std::span<const WeightMatrix> matrices, int64_t columns) {
 
 void copy_columns(const WeightMatrix& from, const WeightMatrix& to, Range columns,
                   cudaStream_t stream) {
-  const auto copy = [stream](const void* source, const void* target, int64_t bytes) {
-    TANDEM_CUDA_CHECK(cudaMemcpyAsync(const_cast<void*>(target), source, static_cast<size_t>(bytes),
+  for (int p = 0; p < kPlanes; ++p) {
+    const Plane source = skip_columns(from.planes[p], columns.begin - from.columns.begin);
+    const Plane target = skip_columns(to.planes[p], columns.begin - to.columns.begin);
+    if (source.column_bytes == 0) continue;
+    TANDEM_CUDA_CHECK(cudaMemcpyAsync(const_cast<std::byte*>(target.data), source.data,
+                                      static_cast<size_t>(columns.size() * source.column_bytes),
                                       cudaMemcpyHostToDevice, stream));
-  };
-  const int64_t first = columns.begin - from.columns.begin;
-  const int64_t there = columns.begin - to.columns.begin;
-  copy(from.quants + first * from.column_bytes, to.quants + there * to.column_bytes,
-       columns.size() * from.column_bytes);
-  if (from.scales == nullptr) return;
-  const int64_t scales = from.k / 32;
-  copy(from.scales + first * scales, to.scales + there * scales,
-       columns.size() * scales * static_cast<int64_t>(sizeof(uint16_t)));
+  }
 }
 
 void CopyAhead::reserve(int device) {

@@ -26,17 +26,13 @@ struct DeviceValue {
 // --- cuda_format.cu: weights in device memory
 // ---------------------------------------------------------------------
 
-/// Columns of a matrix: elements (or quants) of a column are consecutive, `column_bytes` apart, a
-/// multiple of 16, the tail zero; block formats have their f16 scales apart, k / 32 a column, no
-/// gaps. Quants are as the file stores them: Q8_0 32 int8 a block, Q4_0 16 bytes a block (low
-/// nibbles elements 0..15, high 16..31).
+/// Columns of a matrix. In a plane they lie without gaps; see ColumnLayout for what a column is
+/// there. Where its elements end before its last 16 bytes do, zeros follow.
 struct WeightMatrix {
   DType dtype = DType::kF32;
   int64_t k = 0;
   Range columns;  ///< those that lie here; column c is the (c - columns.begin)-th
-  int64_t column_bytes = 0;
-  const std::byte* quants = nullptr;
-  const uint16_t* scales = nullptr;  ///< [columns x k / 32]; null where the dtype has none
+  Plane planes[kPlanes];
 };
 /// The matrix whose matrix_bytes() begin at `base`.
 WeightMatrix matrix_at(const std::byte* base, DType dtype, Range columns, int64_t k);
@@ -69,7 +65,7 @@ struct PrepareLaunch {
 };
 void prepare(const PrepareLaunch& launch, cudaStream_t stream);
 
-// --- cuda_linear.cu: at most 16 tokens, bound by memory
+// --- cuda_linear.cu, cuda_linear_quants.cu: at most 16 tokens, bound by memory
 // ------------------------------------------------------------
 
 struct LinearLaunch {

@@ -1,11 +1,12 @@
 // What one warp of a linear kernel does: rows of 16-byte chunks of a few columns times the input
-// they meet. Included by cuda_linear.cu only, which says in which order sums are made.
+// they meet. Included by cuda_linear_columns.cuh only, which says in which order sums are made.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
 #include "kernels/cuda_formats.cuh"
+#include "kernels/cuda_planes.h"
 #include "kernels/cuda_ptx.cuh"
 
 namespace tandem::cuda {
@@ -16,32 +17,35 @@ constexpr unsigned kAllLanes = 0xffffffffu;
 __device__ inline int lane_of_thread() { return static_cast<int>(threadIdx.x % kLanes); }
 __device__ inline int warp_of_thread() { return static_cast<int>(threadIdx.x / kLanes); }
 
-/// How a kernel is laid out; of no influence on a result. Steps of fewer than kTokens tokens
-/// compute the last one again.
+/// 16-byte vectors of input that a chunk meets.
+template <class Format>
+inline constexpr int kChunkVectors = Format::kSubs* Format::kVectors;
+
+/// How a kernel for chunks of kVectors vectors is laid out; of no influence on a result. Steps of
+/// fewer than kTokens tokens compute the last one again.
 ///
 /// One and two tokens read their input where they need it, from the L1. For more that would load
 /// more input than weights (4 tokens, F16: 1 KiB a row and token, for 512 bytes of each column), so
 /// a block copies it to shared memory first, in an order without bank conflicts.
-template <int kTokens_, int kColumns_>
+template <int kTokens_, int kColumns_, int kVectors>
 struct Shape {
   static constexpr int kTokens = kTokens_;
   static constexpr int kColumns = kColumns_;  // of a warp
   static constexpr int kValues = kColumns * kTokens;
   static constexpr bool kStaged = kTokens >= 4;
+  // In shared memory: at most 32 KiB.
+  static constexpr int kTileRows = kStaged ? (kVectors > 2 ? 16 : 32) / kTokens : 0;
   // 8 loads in flight a lane, or 4 where sums take the registers.
-  static constexpr int kRows = (kTokens == 16 ? 4 : 8) / kColumns;
-  static constexpr int kTileRows = kStaged ? 32 / kTokens : 0;  // in shared memory: at most 32 KiB
-  static constexpr int kMaxWarps = kStaged ? 8 : 4;             // of a block
+  static constexpr int kWantedRows = (kTokens == 16 ? 4 : 8) / kColumns;
+  static constexpr int kRows = kStaged && kTileRows < kWantedRows ? kTileRows : kWantedRows;
+  static constexpr int kMaxWarps = kStaged ? 8 : 4;  // of a block
   static constexpr int kMaxColumns = kMaxWarps * kColumns;
   static constexpr int kMinBlocks = kStaged ? 2 : 4;  // a multiprocessor's: 128 registers
 };
 
 /// The columns of a matrix that a launch multiplies.
 struct Part {
-  const std::byte* quants;
-  const uint16_t* scales;  ///< or null
-  int64_t column_bytes;
-  int scales_of_column;
+  Plane planes[kPlanes];  ///< from the first of `columns` on
   int columns;
   float* y;       ///< [tokens x y_stride], the first of `columns` in front
   float* shared;  ///< the same, or null
@@ -61,46 +65,66 @@ struct InputRows {
 
 /// How far a chunk lies from the one that a cursor points at.
 struct Distance {
-  int chunks;
-  int scales;
+  PlaneOffsets weights;
+  int vectors;
+  int scales;  ///< of the input
 };
 template <class Format>
 __device__ constexpr Distance distance_of(int chunks) {
-  return {chunks, chunks / Format::kScaleChunks};
+  return {Format::offsets(chunks), chunks * kChunkVectors<Format>,
+          Format::kQuants ? chunks * Format::kElements / 32 : 0};
+}
+/// How far the input's scale of a sub-block lies from its chunk's first one.
+template <class Format>
+__host__ __device__ constexpr int scale_of_sub(int sub) {
+  return sub * Format::kVectors / 2;
 }
 
 /// One lane's chunk of C columns. Pointers, so that the chunks of several rows lie at constant
 /// distances, and one address serves them all.
 template <class Format, int C>
 struct ColumnCursor {
-  const uint4* quants[C];
-  const uint16_t* scales[C];
+  const std::byte* low[C];
+  const std::byte* high[C];
+  const std::byte* scales[C];
+  const std::byte* factors[C];
 
   /// Columns beyond the last are the last again, and their results are not used.
   __device__ ColumnCursor(const Part& part, int first_column, int chunk) {
+    const PlaneOffsets at = Format::offsets(chunk);
 #pragma unroll
     for (int c = 0; c < C; ++c) {
       const int64_t column = min(first_column + c, part.columns - 1);
-      quants[c] = reinterpret_cast<const uint4*>(part.quants + column * part.column_bytes) + chunk;
-      scales[c] = part.scales + column * part.scales_of_column + distance_of<Format>(chunk).scales;
+      const auto begin = [&](const Plane& plane) {
+        return plane.data + column * plane.column_bytes;
+      };
+      low[c] = begin(part.planes[kLowPlane]) + at.low;
+      high[c] = begin(part.planes[kHighPlane]) + at.high;
+      scales[c] = begin(part.planes[kScalePlane]) + at.scales;
+      factors[c] = begin(part.planes[kFactorPlane]) + at.factors;
     }
   }
-  __device__ Bytes16 chunk(int c, Distance distance) const {
-    const uint4 loaded = load_streaming(quants[c] + distance.chunks);
-    return {{loaded.x, loaded.y, loaded.z, loaded.w}};
-  }
-  __device__ uint16_t scale(int c, Distance distance) const {
-    if constexpr (Format::kQuants) {
-      return __ldg(scales[c] + distance.scales);
+  __device__ Chunk chunk(int c, const PlaneOffsets& at) const {
+    const uint4 loaded = load_streaming(reinterpret_cast<const uint4*>(low[c] + at.low));
+    Chunk chunk{{{loaded.x, loaded.y, loaded.z, loaded.w}}, {0, 0}, 0, 0};
+    if constexpr (Format::kHighBytes == 8) {
+      const uint2 both = __ldg(reinterpret_cast<const uint2*>(high[c] + at.high));
+      chunk.high[0] = both.x;
+      chunk.high[1] = both.y;
     } else {
-      return 0;
+      chunk.high[0] = load_bytes<Format::kHighBytes>(high[c] + at.high);
     }
+    chunk.scales = load_bytes<Format::kScaleBytes>(scales[c] + at.scales);
+    chunk.factors = load_bytes<Format::kFactorBytes>(factors[c] + at.factors);
+    return chunk;
   }
-  __device__ void advance(Distance distance) {
+  __device__ void advance(const PlaneOffsets& by) {
 #pragma unroll
     for (int c = 0; c < C; ++c) {
-      quants[c] += distance.chunks;
-      scales[c] += distance.scales;
+      low[c] += by.low;
+      high[c] += by.high;
+      scales[c] += by.scales;
+      factors[c] += by.factors;
     }
   }
 };
@@ -113,27 +137,28 @@ struct InputCursor {
 
   /// Tokens beyond the last are the last again.
   __device__ InputCursor(const InputRows& input, int first_token, int chunk) {
+    const Distance at = distance_of<Format>(chunk);
 #pragma unroll
     for (int t = 0; t < T; ++t) {
       const int64_t row = min(first_token + t, input.tokens - 1);
-      vectors[t] = reinterpret_cast<const Bytes16*>(input.values + row * input.value_bytes) +
-                   chunk * Format::kVectors;
-      scales[t] = input.scales + row * input.scales_of_row + distance_of<Format>(chunk).scales;
+      vectors[t] =
+          reinterpret_cast<const Bytes16*>(input.values + row * input.value_bytes) + at.vectors;
+      scales[t] = input.scales + row * input.scales_of_row + at.scales;
     }
   }
-  __device__ InputChunk<Format::kVectors> get(int t, Distance distance) const {
+  __device__ InputChunk<Format::kVectors> get(int t, const Distance& distance, int sub) const {
     InputChunk<Format::kVectors> x{};
 #pragma unroll
     for (int v = 0; v < Format::kVectors; ++v)
-      x.vectors[v] = vectors[t][distance.chunks * Format::kVectors + v];
-    if constexpr (Format::kQuants) x.scale = scales[t][distance.scales];
+      x.vectors[v] = vectors[t][distance.vectors + sub * Format::kVectors + v];
+    if constexpr (Format::kQuants) x.scale = scales[t][distance.scales + scale_of_sub<Format>(sub)];
     return x;
   }
-  __device__ void advance(Distance distance) {
+  __device__ void advance(const Distance& by) {
 #pragma unroll
     for (int t = 0; t < T; ++t) {
-      vectors[t] += distance.chunks * Format::kVectors;
-      scales[t] += distance.scales;
+      vectors[t] += by.vectors;
+      scales[t] += by.scales;
     }
   }
 };
@@ -157,19 +182,24 @@ __device__ InputChunk<Format::kVectors> load_ragged_input(const InputRows& input
 /// Input of kTileRows rows in shared memory: neighbouring lanes' vectors lie side by side.
 template <class Format, class S>
 struct Tile {
-  Bytes16 vectors[S::kTileRows][S::kTokens][Format::kVectors][kLanes];
-  float scales[Format::kQuants ? S::kTileRows : 1][Format::kQuants ? S::kTokens : 1][kLanes];
+  static constexpr int kScales = scale_of_sub<Format>(Format::kSubs - 1) + 1;  // of a chunk
+  Bytes16 vectors[S::kTileRows][S::kTokens][kChunkVectors<Format>][kLanes];
+  float scales[Format::kQuants ? S::kTileRows : 1][Format::kQuants ? S::kTokens : 1][kScales]
+              [kLanes];
 
-  __device__ void set(int row, int token, int lane, const InputChunk<Format::kVectors>& x) {
+  __device__ void set(int row, int token, int sub, int lane,
+                      const InputChunk<Format::kVectors>& x) {
 #pragma unroll
-    for (int v = 0; v < Format::kVectors; ++v) vectors[row][token][v][lane] = x.vectors[v];
-    if constexpr (Format::kQuants) scales[row][token][lane] = x.scale;
+    for (int v = 0; v < Format::kVectors; ++v)
+      vectors[row][token][sub * Format::kVectors + v][lane] = x.vectors[v];
+    if constexpr (Format::kQuants) scales[row][token][scale_of_sub<Format>(sub)][lane] = x.scale;
   }
-  __device__ InputChunk<Format::kVectors> get(int row, int token, int lane) const {
+  __device__ InputChunk<Format::kVectors> get(int row, int token, int sub, int lane) const {
     InputChunk<Format::kVectors> x{};
 #pragma unroll
-    for (int v = 0; v < Format::kVectors; ++v) x.vectors[v] = vectors[row][token][v][lane];
-    if constexpr (Format::kQuants) x.scale = scales[row][token][lane];
+    for (int v = 0; v < Format::kVectors; ++v)
+      x.vectors[v] = vectors[row][token][sub * Format::kVectors + v][lane];
+    if constexpr (Format::kQuants) x.scale = scales[row][token][scale_of_sub<Format>(sub)][lane];
     return x;
   }
 };
@@ -181,52 +211,53 @@ __device__ void stage(const InputRows& input, int first, int chunks, Tile<Format
   for (int i = warp_of_thread(); i < S::kTileRows * S::kTokens; i += warps) {
     const int token = i % S::kTokens, row = i / S::kTokens;
     const int chunk = first + row * kLanes + lane;
-    InputChunk<Format::kVectors> x{};
-    if (chunk < chunks)
-      x = input.ragged ? load_ragged_input<Format>(input, token, chunk)
-                       : InputCursor<Format, 1>(input, token, chunk).get(0, {0, 0});
-    tile.set(row, token, lane, x);
+#pragma unroll
+    for (int sub = 0; sub < Format::kSubs; ++sub) {
+      InputChunk<Format::kVectors> x{};
+      if (chunk < chunks)
+        x = input.ragged ? load_ragged_input<Format>(input, token, chunk)
+                         : InputCursor<Format, 1>(input, token, chunk).get(0, {}, sub);
+      tile.set(row, token, sub, lane, x);
+    }
   }
 }
 
 /// Adds kRows rows, from the lane's `chunk` on, where its cursor is, to the lane's sums [column,
-/// token]. Not kWhole: chunks beyond the column's last count nothing. `input(r, distance, t)` is
-/// what the r-th row's chunk meets.
+/// token]. Not kWhole: chunks beyond the column's last count nothing. `input(r, distance, t, sub)`
+/// is what a sub-block of the r-th row's chunk meets.
 ///
 /// There is no branch between the loads and their use, or the compiler would move each load to its
 /// use, and one at a time would be in flight.
 template <class Format, class S, bool kWhole, class Input>
 __device__ void multiply_chunks(const ColumnCursor<Format, S::kColumns>& columns, int chunk,
                                 int chunks, const Input& input, float (&sums)[S::kValues]) {
-  Bytes16 bytes[S::kRows][S::kColumns];
-  uint16_t scales[S::kRows][S::kColumns];
+  Chunk loaded[S::kRows][S::kColumns];
   Distance distances[S::kRows];
 #pragma unroll
   for (int r = 0; r < S::kRows; ++r) {
     const bool inside = kWhole || chunk + r * kLanes < chunks;
     distances[r] = distance_of<Format>(r * kLanes);
-    if (!inside) distances[r] = {-chunk, -distance_of<Format>(chunk).scales};  // any will do
+    if (!inside) distances[r] = distance_of<Format>(-chunk);  // any will do
 #pragma unroll
-    for (int c = 0; c < S::kColumns; ++c) {
-      bytes[r][c] = columns.chunk(c, distances[r]);
-      scales[r][c] = columns.scale(c, distances[r]);
-    }
+    for (int c = 0; c < S::kColumns; ++c) loaded[r][c] = columns.chunk(c, distances[r].weights);
   }
 #pragma unroll
   for (int r = 0; r < S::kRows; ++r) {
     const bool inside = kWhole || chunk + r * kLanes < chunks;
-    typename Format::Weights weights[S::kColumns];
 #pragma unroll
-    for (int c = 0; c < S::kColumns; ++c)
-      weights[c] = Format::decode(inside ? bytes[r][c] : Bytes16{},
-                                  inside ? scales[r][c] : static_cast<uint16_t>(0));
+    for (int sub = 0; sub < Format::kSubs; ++sub) {
+      typename Format::Weights weights[S::kColumns];
 #pragma unroll
-    for (int t = 0; t < S::kTokens; ++t) {
-      const auto x = input(r, distances[r], t);
+      for (int c = 0; c < S::kColumns; ++c)
+        weights[c] = Format::decode(inside ? loaded[r][c] : Chunk{}, sub);
 #pragma unroll
-      for (int c = 0; c < S::kColumns; ++c) {
-        float& sum = sums[c * S::kTokens + t];
-        sum = Format::dot(weights[c], x, sum);
+      for (int t = 0; t < S::kTokens; ++t) {
+        const auto x = input(r, distances[r], t, sub);
+#pragma unroll
+        for (int c = 0; c < S::kColumns; ++c) {
+          float& sum = sums[c * S::kTokens + t];
+          sum = Format::dot(weights[c], x, sum);
+        }
       }
     }
   }

@@ -75,15 +75,25 @@ __global__ void __launch_bounds__(kThreads) convert_rows(const ConvertArguments 
   }
 }
 
-/// `columns` columns of blocks, as in WeightMatrix.
+/// Columns of quants, as in WeightMatrix.
 struct DecodeArguments {
-  const std::byte* quants;
-  const uint16_t* scales;
-  int64_t column_bytes;
+  Plane planes[kPlanes];
   int k;
   int columns;
   uint4* out;  ///< [columns x k] halves
 };
+
+template <class Format>
+__device__ EightQuants load_eight_quants(const DecodeArguments& a, int64_t column, int group) {
+  const PlaneOffsets at = Format::eight_offsets(group);
+  const auto begin = [&](const Plane& plane) { return plane.data + column * plane.column_bytes; };
+  const uint2 low = __ldg(reinterpret_cast<const uint2*>(begin(a.planes[kLowPlane]) + at.low));
+  constexpr int kHighBytes = Format::kHighBytes > 0 ? 4 : 0;
+  return {{{low.x, low.y}},
+          load_bytes<kHighBytes>(begin(a.planes[kHighPlane]) + at.high),
+          load_bytes<Format::kScaleBytes>(begin(a.planes[kScalePlane]) + at.scales),
+          load_bytes<Format::kFactorBytes>(begin(a.planes[kFactorPlane]) + at.factors)};
+}
 
 /// Grid: (eights of a column, columns).
 template <class Format>
@@ -92,10 +102,8 @@ __global__ void __launch_bounds__(kThreads) decode_columns(const DecodeArguments
   const int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
   if (i >= eights) return;
   for (int64_t c = blockIdx.y; c < a.columns; c += gridDim.y) {
-    const std::byte* bytes = a.quants + c * a.column_bytes + Format::eight_offset(i);
-    const uint16_t scale = a.scales[c * (a.k / 32) + i / (32 / kEight)];
     float values[kEight];
-    Format::decode_eight(*reinterpret_cast<const Bytes8*>(bytes), scale, i, values);
+    Format::decode_eight(load_eight_quants<Format>(a, c, i), i, values);
     a.out[c * eights + i] = eight_halves(values, false);
   }
 }
@@ -142,20 +150,22 @@ Operand input_of_product(const PrefillLaunch& request, Range tokens, std::byte* 
 Operand weights_of_product(const WeightMatrix& weights, Range columns, std::byte* scratch,
                            cudaStream_t stream) {
   const int64_t first = columns.begin - weights.columns.begin, k = weights.k;
-  const std::byte* quants = weights.quants + first * weights.column_bytes;
-  if (!wants_quants(weights.dtype))
-    return {quants, weights.column_bytes / info(weights.dtype).block_bytes};
-  const DecodeArguments args{.quants = quants,
-                             .scales = weights.scales + first * (k / 32),
-                             .column_bytes = weights.column_bytes,
-                             .k = static_cast<int>(k),
-                             .columns = static_cast<int>(columns.size()),
-                             .out = reinterpret_cast<uint4*>(scratch)};
-  with_format(weights.dtype, [&](auto format) {
+  if (!wants_quants(weights.dtype)) {
+    const Plane elements = skip_columns(weights.planes[kLowPlane], first);
+    return {elements.data, elements.column_bytes / info(weights.dtype).block_bytes};
+  }
+  DecodeArguments args{.planes = {},
+                       .k = static_cast<int>(k),
+                       .columns = static_cast<int>(columns.size()),
+                       .out = reinterpret_cast<uint4*>(scratch)};
+  for (int p = 0; p < kPlanes; ++p) args.planes[p] = skip_columns(weights.planes[p], first);
+  const auto decode = [&](auto format) {
     using Format = decltype(format);
     if constexpr (Format::kQuants)
       launch(shape_of(k / kEight, columns.size(), stream), decode_columns<Format>, args);
-  });
+  };
+  with_common_format(weights.dtype, decode);
+  with_plane_format(weights.dtype, decode);
   return {scratch, k};
 }
 

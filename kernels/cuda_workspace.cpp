@@ -6,29 +6,28 @@ namespace tandem::cuda {
 namespace {
 
 constexpr int64_t kAlign = 256;  // as cudaMalloc's
-constexpr int64_t kScaleBytes = 2;
 constexpr auto kFloatBytes = static_cast<int64_t>(sizeof(float));
 // With the library's workspace scratch is at most 64 MiB.
 constexpr int64_t kInputBytes = 16 << 20;
 constexpr int64_t kTileBytes = 32 << 20;
 
-/// Bytes of scales between a column's blocks in file format; none where the dtype has no blocks.
-int64_t scales_of_column(DType dtype, int64_t k) {
-  return info(dtype).block_size > 1 ? k / 32 * kScaleBytes : 0;
-}
-
 }  // namespace
 
-int64_t column_bytes(DType dtype, int64_t k) {
-  return round_up(row_bytes(dtype, k) - scales_of_column(dtype, k), 16);
+std::array<int64_t, kPlanes> column_bytes(DType dtype, int64_t k) {
+  const ColumnLayout layout = layout_of(dtype);
+  const int64_t chunks = div_up(k, layout.elements);
+  return {chunks * 16, chunks * layout.high_bytes, chunks * layout.scale_bytes,
+          k / layout.factor_elements * layout.factor_bytes};
 }
 
-int64_t quants_bytes(DType dtype, int64_t columns, int64_t k) {
-  return round_up(columns * column_bytes(dtype, k), kAlign);
+int64_t plane_bytes(int64_t columns, int64_t bytes_each) {
+  return round_up(columns * bytes_each, kAlign);
 }
 
 int64_t matrix_bytes(DType dtype, int64_t columns, int64_t k) {
-  return quants_bytes(dtype, columns, k) + round_up(columns * scales_of_column(dtype, k), kAlign);
+  int64_t sum = 0;
+  for (const int64_t bytes : column_bytes(dtype, k)) sum += plane_bytes(columns, bytes);
+  return sum;
 }
 
 InputBytes input_bytes(int64_t tokens, int64_t k) {

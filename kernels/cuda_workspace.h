@@ -2,8 +2,10 @@
 // limits. The device makes what this says, and a plan counts it where there is no CUDA at all.
 #pragma once
 
+#include <array>
 #include <cstdint>
 
+#include "kernels/cuda_planes.h"
 #include "kernels/device.h"
 #include "kernels/kernel_set.h"
 
@@ -14,12 +16,11 @@ inline constexpr int64_t kProductColumns = 16384;
 /// What cuBLASLt may use to split sums over k.
 inline constexpr int64_t kBlasWorkspaceBytes = 16 << 20;
 
-/// Bytes of a column's elements or quants, a multiple of 16.
-int64_t column_bytes(DType dtype, int64_t k);
-/// Bytes of the quants alone of `columns` columns, rounded to 256.
-int64_t quants_bytes(DType dtype, int64_t columns, int64_t k);
-/// Bytes of `columns` columns: quants, then the scales of dtypes that have them, each rounded to
-/// 256.
+/// Bytes of a column in each plane; those of the low one are a multiple of 16.
+std::array<int64_t, kPlanes> column_bytes(DType dtype, int64_t k);
+/// Bytes of a plane of `columns` columns, rounded to 256.
+int64_t plane_bytes(int64_t columns, int64_t bytes_each);
+/// Bytes of `columns` columns, plane after plane.
 int64_t matrix_bytes(DType dtype, int64_t columns, int64_t k);
 
 /// All forms of an input that linears read (see Prepared), each rounded to 256 bytes.

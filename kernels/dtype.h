@@ -55,7 +55,7 @@ inline constexpr std::array<DTypeInfo, 15> kDTypes{{
     {DType::kIQ4_NL, "iq4_nl", 20, 25, 32, 18},
     {DType::kIQ4_XS, "iq4_xs", 23, 30, 256, 136},
 }};
-/// What is profiled where nothing else is asked for, and what CUDA units have kernels for.
+/// What is profiled where nothing else is asked for.
 inline constexpr std::span<const DTypeInfo> kCommonDTypes = std::span(kDTypes).first(5);
 
 constexpr bool is_common(DType dtype) { return static_cast<size_t>(dtype) < kCommonDTypes.size(); }

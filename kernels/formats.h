@@ -17,7 +17,7 @@ namespace tandem {
 
 /// f(Format{}) of a dtype that has such a file; nothing of another.
 template <class Function>
-void with_quant_format(DType dtype, const Function& f) {
+constexpr void with_quant_format(DType dtype, const Function& f) {
   switch (dtype) {
     case DType::kF32:
     case DType::kF16:
@@ -46,6 +46,15 @@ void with_quant_format(DType dtype, const Function& f) {
     case DType::kIQ4_XS:
       return f(IQ4_XS{});
   }
+}
+
+/// The 32 elements `b` of a row.
+template <class Format>
+Quants decode_quants(DType dtype, const std::byte* row, int64_t b) {
+  const int64_t blocks = Format::kFormat.superblock / 32;
+  Quants quants;
+  Format::decode(row + b / blocks * info(dtype).block_bytes, b % blocks, quants);
+  return quants;
 }
 
 }  // namespace tandem

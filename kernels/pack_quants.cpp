@@ -12,9 +12,6 @@
 namespace tandem {
 namespace {
 
-/// The lowest bits of four bytes each.
-constexpr uint32_t in_every_byte(int bits) { return 0x01010101u * ((1u << bits) - 1); }
-
 /// Where the quads of a group lie in the planes: see QuantFormat.
 template <class Format>
 struct QuadPlace {
@@ -66,15 +63,6 @@ void pack_scales(const Quants& from, int64_t block, int64_t column, std::byte* s
 template <class Format>
 int64_t panel_bytes_of(int64_t k) {
   return div_up(k, Format::kFormat.span()) * Format::kFormat.stretch_bytes();
-}
-
-/// The 32 elements `b` of a row.
-template <class Format>
-Quants decode_quants(DType dtype, const std::byte* row, int64_t b) {
-  const int64_t blocks = Format::kFormat.superblock / 32;
-  Quants quants;
-  Format::decode(row + b / blocks * info(dtype).block_bytes, b % blocks, quants);
-  return quants;
 }
 
 template <class Format>

@@ -62,6 +62,9 @@ struct Quants {
 inline constexpr int8_t kIq4Values[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
                                           1,    13,   25,  38,  53,  69,  89,  113};
 
+/// The lowest bits of four bytes each.
+static constexpr uint32_t in_every_byte(int bits) { return 0x01010101u * ((1u << bits) - 1); }
+
 // For format_*.h. kDAt and kShiftAt there: bytes of a block where d and the minimums' factor lie.
 
 static inline uint16_t half_at(const std::byte* p) {

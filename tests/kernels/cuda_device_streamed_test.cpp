@@ -87,3 +87,32 @@ TEST_CASE("gate streamed and up resident, or both streamed, give the same bits a
   CHECK(differing(run(Home::kResident, Home::kStreamed), resident) == 0);
   CHECK(differing(run(Home::kStreamed, Home::kStreamed), resident) == 0);
 }
+
+TEST_CASE("pieces of streamed columns that lie in several planes give the bits of resident ones") {
+  const auto device = open_unit();
+  // Two pieces: columns of 5.6 KiB, and 16 MiB a slot.
+  constexpr int64_t kWide = 3200, kDeep = 8192;
+  std::vector<std::byte> rows(static_cast<size_t>(kWide * row_bytes(DType::kQ5_K, kDeep)));
+  uint32_t state = 1;
+  for (std::byte& byte : rows) byte = static_cast<std::byte>((state = state * 1664525u + 1) >> 24);
+  for (size_t at = 0; at < rows.size(); at += static_cast<size_t>(info(DType::kQ5_K).block_bytes))
+    set_block_scale(DType::kQ5_K, 0.01f, &rows[at]);
+  const MatrixSource source{
+      .dtype = DType::kQ5_K, .columns = kWide, .k = kDeep, .rows = rows.data()};
+  Exchanged<float> x({device.get()}, kDeep), y({device.get()}, kWide);
+  x.assign(random_floats(kDeep, 3));
+  const auto run = [&](Home home) {
+    const auto placed = device->place(source, {0, kWide}, home);
+    y.fill(-1);
+    step(*device, [&] {
+      device->receive(x.block());
+      device->linear({.input = {.x = x.data(), .tokens = 1},
+                      .weights = placed.get(),
+                      .columns = {0, kWide},
+                      .y = y.data(),
+                      .y_stride = kWide});
+    });
+    return y.copy();
+  };
+  CHECK(differing(run(Home::kStreamed), run(Home::kResident)) == 0);
+}

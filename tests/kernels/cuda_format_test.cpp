@@ -1,5 +1,6 @@
 #include "cuda_test_data.h"
 #include "kernels/cuda_arithmetic.h"
+#include "kernels/cuda_chunk_math.h"
 
 using namespace tandem;
 using namespace tandem::cuda;
@@ -7,30 +8,43 @@ using namespace tandem::cuda;
 namespace {
 
 std::vector<int64_t> chunk_lengths(DType dtype) {
+  if (info(dtype).block_size == 256) return {256, 768};
   if (info(dtype).block_size > 1) return {32, 64, 96, 256};
   return {1, 3, 4, 7, 8, 20, 77};
 }
 
+/// So many bytes of a column's plane, from an offset on.
 template <class T>
-T read_as(const std::byte* p) {
-  T value;
-  std::memcpy(&value, p, sizeof value);
+T read_plane(const WeightMatrix& matrix, int plane, int64_t column, int64_t offset, int bytes) {
+  T value{};
+  const std::byte* begin = skip_columns(matrix.planes[plane], column).data;
+  std::memcpy(&value, begin + offset, static_cast<size_t>(bytes));
   return value;
 }
 
-uint16_t scale_of(const WeightMatrix& matrix, int64_t column, int64_t element) {
-  return matrix.scales == nullptr ? uint16_t{0}
-                                  : matrix.scales[column * (matrix.k / 32) + element / 32];
+template <class Format>
+Chunk read_chunk(const WeightMatrix& matrix, int64_t column, int64_t chunk) {
+  const PlaneOffsets at = Format::offsets(static_cast<int>(chunk));
+  Chunk loaded{
+      .low = read_plane<Bytes16>(matrix, kLowPlane, column, at.low, 16),
+      .high = {},
+      .scales = read_plane<uint32_t>(matrix, kScalePlane, column, at.scales, Format::kScaleBytes),
+      .factors =
+          read_plane<uint32_t>(matrix, kFactorPlane, column, at.factors, Format::kFactorBytes)};
+  const auto high = read_plane<Bytes8>(matrix, kHighPlane, column, at.high, Format::kHighBytes);
+  std::copy_n(high.words, 2, loaded.high);
+  return loaded;
 }
 
 /// Element `e` of a packed column by the format's own arithmetic: a dot product with one that is 1.
 template <class Format>
-double element_of(const WeightMatrix& matrix, int64_t column, int64_t e) {
-  const std::byte* chunk =
-      matrix.quants + column * matrix.column_bytes + e / Format::kElements * 16;
-  const auto weights = Format::decode(read_as<Bytes16>(chunk), scale_of(matrix, column, e));
+float element_of(const WeightMatrix& matrix, int64_t column, int64_t e) {
+  constexpr int kSub = Format::kElements / Format::kSubs;
+  const auto in_chunk = static_cast<int>(e % Format::kElements);
+  const auto weights =
+      Format::decode(read_chunk<Format>(matrix, column, e / Format::kElements), in_chunk / kSub);
   InputChunk<Format::kVectors> x{};
-  const auto i = static_cast<size_t>(e % Format::kElements);
+  const auto i = static_cast<size_t>(in_chunk % kSub);
   if (Format::kQuants) {
     x.vectors[i / 16].words[i / 4 % 4] = 1u << i % 4 * 8;
     x.scale = 1;
@@ -40,25 +54,37 @@ double element_of(const WeightMatrix& matrix, int64_t column, int64_t e) {
   return Format::dot(weights, x, 0);
 }
 
+// With minimums an element is a sum of two, each exact, that is rounded once.
+
 template <class Format>
 int64_t wrong_elements(const WeightMatrix& matrix, const reference::Matrix& exact, Range columns) {
   int64_t wrong = 0;
   for (int64_t c = 0; c < columns.size(); ++c)
     for (int64_t e = 0; e < exact.cols(); ++e)
-      wrong += element_of<Format>(matrix, c, e) != exact(columns.begin + c, e);
+      wrong += element_of<Format>(matrix, c, e) != static_cast<float>(exact(columns.begin + c, e));
   return wrong;
+}
+
+template <class Format>
+EightQuants read_eight(const WeightMatrix& matrix, int64_t column, int group) {
+  const PlaneOffsets at = Format::eight_offsets(group);
+  return {
+      .low = read_plane<Bytes8>(matrix, kLowPlane, column, at.low, 8),
+      .high = read_plane<uint32_t>(matrix, kHighPlane, column, at.high,
+                                   std::min(Format::kHighBytes, 4)),
+      .scales = read_plane<uint32_t>(matrix, kScalePlane, column, at.scales, Format::kScaleBytes),
+      .factors =
+          read_plane<uint32_t>(matrix, kFactorPlane, column, at.factors, Format::kFactorBytes)};
 }
 
 template <class Format>
 int64_t wrong_eights(const WeightMatrix& matrix, const reference::Matrix& exact) {
   int64_t wrong = 0;
   for (int64_t c = 0; c < exact.rows(); ++c)
-    for (int64_t group = 0; group < exact.cols() / 8; ++group) {
-      const std::byte* bytes =
-          matrix.quants + c * matrix.column_bytes + Format::eight_offset(group);
+    for (int group = 0; group < exact.cols() / 8; ++group) {
       float values[8];
-      Format::decode_eight(read_as<Bytes8>(bytes), scale_of(matrix, c, 8 * group), group, values);
-      for (int64_t i = 0; i < 8; ++i) wrong += values[i] != exact(c, 8 * group + i);
+      Format::decode_eight(read_eight<Format>(matrix, c, group), group, values);
+      for (int i = 0; i < 8; ++i) wrong += values[i] != static_cast<float>(exact(c, 8 * group + i));
     }
   return wrong;
 }
@@ -80,14 +106,18 @@ int64_t with_portable_format(DType dtype, const Function& f) {
     default:
       break;
   }
-  return -1;
+  int64_t result = -1;
+  with_quant_format(dtype, [&](auto source) {
+    result = f(BlockFormat<PlaneBlock<decltype(source)>, PortableOps>{});
+  });
+  return result;
 }
 
 }  // namespace
 
 TEST_CASE(
     "every element of a matrix is found in its packed column, by the arithmetic of its format") {
-  for (const DTypeInfo& d : kCommonDTypes)
+  for (const DTypeInfo& d : kDTypes)
     for (const int64_t k : chunk_lengths(d.dtype))
       for (const Values values : {Values::kRandom, Values::kExtreme}) {
         CAPTURE(d.name);
@@ -104,23 +134,26 @@ TEST_CASE(
 }
 
 TEST_CASE("columns are whole 16 bytes and padded with zeros, and so is what follows them") {
-  CHECK(column_bytes(DType::kF32, 5) == 32);
-  CHECK(column_bytes(DType::kBF16, 9) == 32);
-  CHECK(column_bytes(DType::kQ8_0, 96) == 96);
-  CHECK(column_bytes(DType::kQ4_0, 96) == 48);
+  CHECK(column_bytes(DType::kF32, 5)[kLowPlane] == 32);
+  CHECK(column_bytes(DType::kBF16, 9)[kLowPlane] == 32);
+  CHECK(column_bytes(DType::kQ8_0, 96)[kLowPlane] == 96);
+  CHECK(column_bytes(DType::kQ4_0, 96)[kLowPlane] == 48);
   CHECK(matrix_bytes(DType::kF16, 3, 128) == 768);
   CHECK(matrix_bytes(DType::kQ4_0, 3, 64) == 256 + 256);  // 96 bytes of quants, 12 of scales
-  for (const DType dtype : {DType::kF32, DType::kF16, DType::kQ4_0}) {
+  // 8 chunks: their high bits, scale and minimum of each, d and the minimums' factor.
+  CHECK(column_bytes(DType::kQ5_K, 256) == std::array<int64_t, 4>{128, 32, 16, 4});
+  for (const DType dtype : {DType::kF32, DType::kF16, DType::kQ4_0, DType::kQ6_K}) {
     CAPTURE(name(dtype));
-    const int64_t k = dtype == DType::kQ4_0 ? 32 : 5;
+    const bool ragged = info(dtype).block_size == 1;
+    const int64_t k = ragged ? 5 : info(dtype).block_size;
     const TestMatrix source = make_matrix(dtype, 3, k, 7, Values::kExtreme);
     const auto size = static_cast<size_t>(matrix_bytes(dtype, 3, k));
     std::vector<std::byte> packed(size, std::byte{0x55}), again(size, std::byte{0xaa});
     pack_columns(source.source(), {0, 3}, packed.data());
     pack_columns(source.source(), {0, 3}, again.data());
     CHECK(packed == again);
-    if (dtype != DType::kQ4_0) {
-      const int64_t used = row_bytes(dtype, k), stride = column_bytes(dtype, k);
+    if (ragged) {
+      const int64_t used = row_bytes(dtype, k), stride = column_bytes(dtype, k)[kLowPlane];
       for (int64_t c = 0; c < 3; ++c)
         for (int64_t i = used; i < stride; ++i)
           CHECK(packed[static_cast<size_t>(c * stride + i)] == std::byte{0});
@@ -128,15 +161,27 @@ TEST_CASE("columns are whole 16 bytes and padded with zeros, and so is what foll
   }
 }
 
+TEST_CASE("a packed matrix is little larger than the file") {
+  for (const DTypeInfo& d : kDTypes) {
+    CAPTURE(d.name);
+    const int64_t file = 64 * row_bytes(d.dtype, 2048), packed = matrix_bytes(d.dtype, 64, 2048);
+    // Scales of 4 and 6 bits take bytes.
+    CHECK(packed >= file);
+    CHECK(static_cast<double>(packed) <= 1.04 * static_cast<double>(file));
+  }
+}
+
 TEST_CASE("eight elements at a time are decoded to the values of the file") {
   for (const Values values : {Values::kRandom, Values::kExtreme}) {
-    for (const DType dtype : {DType::kQ8_0, DType::kQ4_0}) {
-      CAPTURE(name(dtype));
-      const TestMatrix source = make_matrix(dtype, 3, 96, 7, values);
-      std::vector<std::byte> packed(static_cast<size_t>(matrix_bytes(dtype, 3, 96)));
+    for (const DTypeInfo& d : kDTypes) {
+      if (d.block_size == 1) continue;
+      CAPTURE(d.name);
+      const int64_t k = std::max<int64_t>(d.block_size, 96);
+      const TestMatrix source = make_matrix(d.dtype, 3, k, 7, values);
+      std::vector<std::byte> packed(static_cast<size_t>(matrix_bytes(d.dtype, 3, k)));
       pack_columns(source.source(), {0, 3}, packed.data());
-      const WeightMatrix matrix = matrix_at(packed.data(), dtype, {0, 3}, 96);
-      CHECK(with_portable_format(dtype, [&](auto format) -> int64_t {
+      const WeightMatrix matrix = matrix_at(packed.data(), d.dtype, {0, 3}, k);
+      CHECK(with_portable_format(d.dtype, [&](auto format) -> int64_t {
               using Format = decltype(format);
               if constexpr (Format::kQuants) {
                 return wrong_eights<Format>(matrix, source.exact);
@@ -154,15 +199,27 @@ TEST_CASE("the largest sums of a block of integers are exact") {
   using Q4 = BlockFormat<Q4_0Block, PortableOps>;
   InputChunk<1> x8{};
   InputChunk<2> x4{};
-  Bytes16 lowest8{}, lowest4{};
+  const uint32_t one = f32_to_f16(1);
+  Chunk lowest8{.low = {}, .high = {}, .scales = 0, .factors = one}, lowest4 = lowest8;
   for (int i = 0; i < 4; ++i) {
     x8.vectors[0].words[i] = x4.vectors[0].words[i] = x4.vectors[1].words[i] = 0x7f7f7f7fu;
-    lowest8.words[i] = 0x80808080u;
+    lowest8.low.words[i] = 0x80808080u;
   }
   x8.scale = x4.scale = 1;
-  const uint16_t one = f32_to_f16(1);
-  CHECK(Q8::dot(Q8::decode(lowest8, one), x8, 0) == -16 * 128 * 127);
-  CHECK(Q4::dot(Q4::decode(lowest4, one), x4, 0) == -32 * 8 * 127);
+  CHECK(Q8::dot(Q8::decode(lowest8, 0), x8, 0) == -16 * 128 * 127);
+  CHECK(Q4::dot(Q4::decode(lowest4, 0), x4, 0) == -32 * 8 * 127);
+}
+
+TEST_CASE("a table is looked up for the lower and the upper nibbles of a word") {
+  for (uint32_t i = 0; i < 16; ++i) {
+    const uint32_t nibbles = 0x84210000u | (15 - i) << 4 | i;
+    uint32_t lower, upper;
+    PortableOps::look_up(nibbles, lower, upper);
+    for (int b = 0; b < 4; ++b) {
+      CHECK(static_cast<int8_t>(lower >> 8 * b & 0xff) == kIq4Values[nibbles >> 8 * b & 15]);
+      CHECK(static_cast<int8_t>(upper >> 8 * b & 0xff) == kIq4Values[nibbles >> 8 * b >> 4 & 15]);
+    }
+  }
 }
 
 TEST_CASE("small arithmetic: RoPE's pairs, quantisation, SwiGLU") {

@@ -19,16 +19,30 @@ std::vector<int64_t> row_lengths(DType dtype) {
       return {32, 64, 96, 160, 512, 4096, 4128, 20512};
     case DType::kQ4_0:
       return {32, 64, 96, 160, 1024, 8192, 8224, 41024};
+    // One template for all others: the long rows of one whose chunks are 32 elements, and of one
+    // whose are 64.
+    case DType::kQ5_1:
+      return {32, 96, 1056, 41024};
+    case DType::kQ3_K:
+      return {256, 2304, 82176};
     default:
       break;
   }
-  return {};
+  if (info(dtype).block_size == 32) return {32, 96, 1056};
+  return {256, 2304};
 }
 
 /// A short and a long one of them, and a ragged one.
 std::vector<int64_t> few_row_lengths(DType dtype) {
   const std::vector<int64_t> all = row_lengths(dtype);
+  if (!is_common(dtype)) return {all[1], all.back()};
   return {all[2], all[4], all.back()};
+}
+
+/// Numbers of tokens of which a dtype's kernels differ in shape, the last of them in part.
+std::vector<int64_t> token_counts(DType dtype) {
+  if (!is_common(dtype)) return {1, 3, 16};
+  return {1, 2, 3, 8, 16};
 }
 
 /// A matrix of 35 columns and the input of up to 16 tokens.
@@ -73,10 +87,10 @@ reference::Matrix sum_tolerance(const reference::Matrix& x, const reference::Mat
 }  // namespace
 
 TEST_CASE("a linear is the product of its prepared input, for every dtype and length") {
-  for (const DTypeInfo& d : kCommonDTypes)
+  for (const DTypeInfo& d : kDTypes)
     for (const int64_t k : row_lengths(d.dtype)) {
       const CudaLinearCase test(d.dtype, k);
-      for (const int64_t tokens : {1, 2, 3, 8, 16}) {
+      for (const int64_t tokens : token_counts(d.dtype)) {
         CAPTURE(d.name);
         CAPTURE(k);
         CAPTURE(tokens);
@@ -90,7 +104,7 @@ TEST_CASE("a linear is the product of its prepared input, for every dtype and le
 }
 
 TEST_CASE("a linear of values of any size is within the tolerance of its dtype") {
-  for (const DTypeInfo& d : kCommonDTypes)
+  for (const DTypeInfo& d : kDTypes)
     for (const Values values : kAllValues) {
       CAPTURE(d.name);
       const CudaLinearCase test(d.dtype, 256, values);
@@ -101,7 +115,7 @@ TEST_CASE("a linear of values of any size is within the tolerance of its dtype")
 }
 
 TEST_CASE("columns are the same bits alone, whatever lies beside them") {
-  for (const DTypeInfo& d : kCommonDTypes)
+  for (const DTypeInfo& d : kDTypes)
     for (const int64_t k : few_row_lengths(d.dtype)) {
       const CudaLinearCase test(d.dtype, k);
       for (const int64_t tokens : {1, 2, 5}) {
@@ -121,13 +135,14 @@ TEST_CASE("columns are the same bits alone, whatever lies beside them") {
 }
 
 TEST_CASE("a token is the same bits alone, whatever tokens are beside it") {
-  for (const DTypeInfo& d : kCommonDTypes)
+  for (const DTypeInfo& d : kDTypes)
     for (const int64_t k : few_row_lengths(d.dtype)) {
       CAPTURE(d.name);
       CAPTURE(k);
       const CudaLinearCase test(d.dtype, k);
       const std::vector<float> whole = test.run({0, 35}, {0, 35}, 0, 16);
       for (const int64_t tokens : {1, 2, 3, 4, 5, 8, 9, 15}) {
+        if (!is_common(d.dtype) && tokens % 4 != 1) continue;
         CAPTURE(tokens);
         const int64_t first = 16 - tokens;
         const std::vector<float> part = test.run({0, 35}, {0, 35}, first, tokens);
@@ -286,8 +301,10 @@ TEST_CASE("gate and up end as SwiGLU, of one dtype or two, in the columns asked 
   for (const Pair pair : {Pair{DType::kF32, DType::kF32}, Pair{DType::kF16, DType::kF16},
                           Pair{DType::kBF16, DType::kBF16}, Pair{DType::kQ8_0, DType::kQ8_0},
                           Pair{DType::kQ4_0, DType::kQ4_0}, Pair{DType::kQ4_0, DType::kQ8_0},
-                          Pair{DType::kF16, DType::kQ8_0}})
+                          Pair{DType::kF16, DType::kQ8_0}, Pair{DType::kQ4_K, DType::kQ4_K},
+                          Pair{DType::kQ4_K, DType::kQ2_K}})
     for (const int64_t k : {64, 10240}) {
+      if (k % info(pair.gate).block_size != 0) continue;
       const CudaLinearCase gate(pair.gate, k), up(pair.up, k, Values::kExtreme);
       for (const int64_t tokens : {1, 2, 3, 9}) {
         CAPTURE(name(pair.gate));

@@ -44,9 +44,9 @@ std::vector<float> prefill_columns(Blas* blas, const TestMatrix& weights,
 TEST_CASE("many tokens are multiplied with the library and without it") {
   const OwnedBlas blas(open_blas());
   if (blas == nullptr) MESSAGE("no cuBLASLt here: only products without it are tested");
-  for (const DTypeInfo& d : kCommonDTypes)
-    for (const int64_t k : {32, 96, 13, 4}) {
-      if (k % d.block_size != 0) continue;
+  for (const DTypeInfo& d : kDTypes)
+    for (const int64_t k : {32, 96, 13, 4, 256}) {
+      if (k % d.block_size != 0 || (k == 256 && d.block_size != 256)) continue;
       for (const int64_t tokens : {17, 40})
         for (const bool with_blas : {false, true}) {
           CAPTURE(d.name);
@@ -73,7 +73,7 @@ TEST_CASE("many tokens are multiplied with the library and without it") {
 }
 
 TEST_CASE("without the library tokens are the same bits as sixteen at a time") {
-  for (const DType dtype : {DType::kF16, DType::kQ4_0}) {
+  for (const DType dtype : {DType::kF16, DType::kQ4_0, DType::kQ5_1}) {
     CAPTURE(name(dtype));
     const TestMatrix weights = make_matrix(dtype, 60, 96, 1);
     const std::vector<float> x = random_floats(37 * 96, 2);
