@@ -54,12 +54,13 @@ void add_scales(const Quants& from, int64_t block, Chunk& chunk) {
   constexpr QuantFormat f = Source::kFormat;
   constexpr int64_t kSubs = layout_of(f).elements / f.sub;
   chunk.factors = from.d | static_cast<uint32_t>(from.shift) << 16;
-  if (f.superblock == 32) return;
-  for (int64_t i = 0; i < 32 / f.sub; ++i) {
-    const int64_t sub = block * (32 / f.sub) + i;
-    const uint32_t scale = static_cast<uint8_t>(from.scale[i]), min = from.min[i];
-    chunk.scales |= (f.nibble_scales ? scale | min << 4 : scale) << 8 * sub;
-    if (f.has_min && !f.nibble_scales) chunk.scales |= min << 8 * (kSubs + sub);
+  if constexpr (f.superblock > 32) {
+    for (int64_t i = 0; i < 32 / f.sub; ++i) {
+      const int64_t sub = block * (32 / f.sub) + i;
+      const uint32_t scale = static_cast<uint8_t>(from.scale[i]), min = from.min[i];
+      chunk.scales |= (f.nibble_scales ? scale | min << 4 : scale) << 8 * sub;
+      if (f.has_min && !f.nibble_scales) chunk.scales |= min << 8 * (kSubs + sub);
+    }
   }
 }
 
