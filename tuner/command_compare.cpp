@@ -55,7 +55,6 @@ Session open_wide_session(const CompareArgs& args) {
     names.push_back(profile.unit.name);
     session.units.push_back(profile.unit);
   }
-  check_unit_dtypes(used_dtypes(session.model->spec), session.units, session.model->spec.name);
   session.plan = with_units(session.plan, names, args.session.plan);
   return session;
 }

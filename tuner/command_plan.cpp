@@ -11,7 +11,6 @@
 #include "tuner/cli.h"
 #include "tuner/commands.h"
 #include "tuner/memory_limits.h"
-#include "tuner/plan_units.h"
 #include "tuner/plan_yaml.h"
 #include "tuner/search.h"
 
@@ -161,16 +160,6 @@ void print_report(const Report& report) {
   fmt::print("\nWrote {}\n", report.path);
 }
 
-/// Those named, or all.
-std::vector<Unit> units_among(const MachineProfile& machine,
-                              const std::vector<std::string>& names) {
-  std::vector<Unit> units;
-  for (const UnitProfile& profile : machine.units)
-    if (names.empty() || std::find(names.begin(), names.end(), profile.unit.name) != names.end())
-      units.push_back(profile.unit);
-  return units;
-}
-
 /// What is written is the placement by whole layers.
 void take_layers(SearchResult& result) {
   if (!result.layers)
@@ -186,7 +175,6 @@ void plan(const PlanArgs& args) {
   const MachineProfile machine = open_machine(args.machine);
   SearchOptions options = search_options(args, machine);
   const ModelSpec model = open_spec(model_source(args.model));
-  check_unit_dtypes(used_dtypes(model), units_among(machine, options.units), model.name);
   options.workload = workload(args, model);
   prepare_output(args.output, {args.model.model, args.machine.machine});
   Report report{.result = search(model, machine, options),

@@ -11,7 +11,6 @@
 #include "profiles/topology.h"
 #include "tuner/cli.h"
 #include "tuner/commands.h"
-#include "tuner/plan_units.h"
 
 namespace tandem {
 namespace {
@@ -212,7 +211,6 @@ void profile(const ProfileArgs& args) {
   const Machine machine = detect_machine();
   const std::vector<Unit> units =
       args.units.empty() ? default_units(machine) : parse_units(args.units, machine);
-  check_unit_dtypes({options.dtypes.begin(), options.dtypes.end()}, units, "--dtypes");
   prepare_output(args.output, {});
   warn_of_shared_cores(units);
   MachineProfile measured;

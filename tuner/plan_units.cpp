@@ -47,18 +47,6 @@ Plan with_units(Plan plan, const std::vector<std::string>& units, const std::str
   return plan;
 }
 
-void check_unit_dtypes(const std::set<DType>& dtypes, const std::vector<Unit>& units,
-                       const std::string& where) {
-  const auto rare = std::find_if_not(dtypes.begin(), dtypes.end(), is_common);
-  const auto cuda = std::find_if(units.begin(), units.end(),
-                                 [](const Unit& unit) { return unit.kind == UnitKind::kCuda; });
-  if (rare == dtypes.end() || cuda == units.end()) return;
-  throw Error(
-      fmt::format("{}: {} is a CUDA unit, which has no kernels for {} weights: take CPU units "
-                  "(--units), or weights of f32, f16, bf16, q8_0 or q4_0",
-                  where, cuda->name, name(*rare)));
-}
-
 std::vector<int> working_units(const Plan& plan) {
   std::set<int> working = {plan.embedding};
   const auto add = [&](const LinearSplit& split) {

@@ -1,11 +1,9 @@
 // Names the units of a plan anew, so that plans made over different units run on one executor.
 #pragma once
 
-#include <set>
 #include <string>
 #include <vector>
 
-#include "profiles/machine_profile.h"
 #include "sim/plan.h"
 
 namespace tandem {
@@ -13,10 +11,6 @@ namespace tandem {
 /// The same placement with `units` as Plan::units. Error `where: ...` for a unit that is not among
 /// them. Units that the plan did not have get nothing.
 Plan with_units(Plan plan, const std::vector<std::string>& units, const std::string& where);
-
-/// Error `where: ...` where a CUDA unit is among `units` and has no kernels for one of the dtypes.
-void check_unit_dtypes(const std::set<DType>& dtypes, const std::vector<Unit>& units,
-                       const std::string& where);
 
 /// Indices of the units that have any columns, heads or the embedding, ascending.
 std::vector<int> working_units(const Plan& plan);

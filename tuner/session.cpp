@@ -163,7 +163,6 @@ Session open_session(const SessionArgs& args, std::optional<int64_t> context) {
   }
   if (!args.kv.empty()) session.plan.kv_dtype = parse_kv_dtype(args.kv);
   session.units = units_of(session.plan, session.machine, args.plan);
-  check_unit_dtypes(used_dtypes(session.model->spec), session.units, session.model->spec.name);
   return session;
 }
 

@@ -7,7 +7,8 @@
 namespace tandem {
 namespace {
 
-/// Random plans over the mixes, for half of the goldens of short prompts: each takes a second.
+/// Random plans over the mixes, for half of the goldens of short prompts and common dtypes: each
+/// takes a second.
 void check_mixes(const std::vector<std::string>& mixes) {
   const uint64_t seed = std::random_device{}();
   MESSAGE("seed " << seed);
@@ -16,6 +17,7 @@ void check_mixes(const std::vector<std::string>& mixes) {
   for (const Golden& golden : read_goldens()) {
     if (golden.tokens.size() > kMostEmulatedTokens || random() % 2 != 0) continue;
     RandomPlans test{.golden = golden, .isa = random_isa(random), .alone = {}};
+    if (!has_common_dtypes(test.model.spec)) continue;
     for (const std::string& kinds : mixes) check_random_plans(test, kinds, random);
   }
 }

@@ -75,6 +75,12 @@ inline bool is_slow_here() {
 #endif
 }
 
+/// Whether CUDA units have kernels of its own for each dtype: one template does for all others.
+inline bool has_common_dtypes(const ModelSpec& spec) {
+  const std::set<DType> used = used_dtypes(spec);
+  return std::all_of(used.begin(), used.end(), is_common);
+}
+
 /// A golden's model and what its plans gave so far.
 struct RandomPlans {
   const Golden& golden;
@@ -83,13 +89,9 @@ struct RandomPlans {
   std::map<char, std::vector<float>> alone;  ///< by kind; a CUDA unit in narrow steps
 };
 
-/// Runs random plans over units of these kinds, see units_of_kinds(). CUDA units do not have every
-/// format.
+/// Runs random plans over units of these kinds, see units_of_kinds().
 inline void check_random_plans(RandomPlans& test, const std::string& kinds,
                                std::mt19937_64& random) {
-  const std::set<DType> used = used_dtypes(test.model.spec);
-  const bool common = std::all_of(used.begin(), used.end(), is_common);
-  if (!common && kinds.find_first_not_of('c') != std::string::npos) return;
   CAPTURE(test.golden.name);
   CAPTURE(test.isa);
   CAPTURE(kinds);

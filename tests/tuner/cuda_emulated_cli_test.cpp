@@ -93,17 +93,6 @@ TEST_CASE("A GPU that is not there is refused, whoever names it") {
                 "no unit 'gpu1'");
 }
 
-TEST_CASE("Formats that a GPU has no kernels for are refused, before anything is written") {
-  const GpuFolder place;
-  const std::string none = "gpu0 is a CUDA unit, which has no kernels for q4_k weights";
-  check_refused(place, "",
-                "profile --dtypes q8_0,q4_k -o new.yaml --units 'gpu0=" + place.core() + ",cuda:0'",
-                none);
-  check_refused(place, "", "plan --model tinyllama-1.1b --dtype q4_k -o new.yaml", none);
-  check_refused(place, "",
-                "compare --model tinyllama-1.1b --dtype q4_k --random-plans 2 -o new.yaml", none);
-}
-
 TEST_CASE("A build without CUDA says so where a GPU is named") {
   const GpuFolder place;
   const Finished finished = run_tandem(place.folder(), kRun + "gpu.yaml");
