@@ -2,12 +2,11 @@
 #include "kernels/cuda_arithmetic.h"
 #include "kernels/cuda_kernels.cuh"
 #include "kernels/cuda_launch.cuh"
+#include "kernels/cuda_warp.cuh"
 
 namespace tandem::cuda {
 namespace {
 
-constexpr int kLanes = 32;
-constexpr unsigned kAllLanes = 0xffffffffu;
 constexpr int kThreads = 1024;
 constexpr int kWarps = kThreads / kLanes;
 
@@ -31,9 +30,9 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll 8
   for (int i = thread; i < n; i += kThreads) best = larger(best, {values[i], i});
   best = warp_larger(best);
-  if (thread % kLanes == 0) of_warps[thread / kLanes] = best;
+  if (lane_of_thread() == 0) of_warps[warp_of_thread()] = best;
   __syncthreads();
-  if (thread >= kLanes) return;
+  if (warp_of_thread() > 0) return;
   best = warp_larger(of_warps[thread]);
   if (thread == 0) *shared = best.index == kNoCandidate.index ? 0 : best.index;
 }

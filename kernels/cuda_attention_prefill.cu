@@ -7,6 +7,7 @@
 // group, so that 16 tokens of group 4 read keys and values once.
 #include "kernels/cuda_attention_parts.cuh"
 #include "kernels/cuda_launch.cuh"
+#include "kernels/cuda_warp.cuh"
 
 namespace tandem::cuda {
 namespace {
@@ -17,7 +18,6 @@ constexpr int kKeys = 64;              ///< positions of a tile
 constexpr int kSlice = 32;             ///< elements of queries and keys that are staged at once
 constexpr int kValueKeys = 32;         ///< positions whose values are staged at once
 constexpr int kQuads = kRows / 4 + 1;  ///< padded: neighbouring slices fall on other banks
-constexpr unsigned kAllLanes = 0xffffffff;
 
 struct Slices {
   Floats<4> q[kSlice][kQuads];  ///< [element][row / 4]

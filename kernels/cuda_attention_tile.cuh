@@ -3,6 +3,7 @@
 #pragma once
 
 #include "kernels/cuda_attention_parts.cuh"
+#include "kernels/cuda_warp.cuh"
 
 namespace tandem::cuda {
 
@@ -11,7 +12,6 @@ inline constexpr int kThreads = 256;
 inline constexpr int kWarps = kThreads / 32;
 inline constexpr int kStepRows = 32;  ///< of the step buffer: past % 16, then at most 16 tokens
 inline constexpr int kPass = 4;       ///< rows whose values are summed over threads at once
-inline constexpr unsigned kAllLanes = 0xffffffff;
 
 /// What the threads of a block share. 47 KiB at most: static shared memory ends at 48.
 template <int kDims, int kRows>

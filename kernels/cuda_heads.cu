@@ -6,12 +6,11 @@
 #include "kernels/cuda_attention_math.h"
 #include "kernels/cuda_kernels.cuh"
 #include "kernels/cuda_launch.cuh"
+#include "kernels/cuda_warp.cuh"
 
 namespace tandem::cuda {
 namespace {
 
-constexpr int kLanes = 32;
-constexpr unsigned kAllLanes = 0xffffffffu;
 constexpr int kWarps = 4;   // of a block, each of them on its own
 constexpr int kPanel = 16;  // rows of a key panel
 

@@ -8,14 +8,9 @@
 #include "kernels/cuda_formats.cuh"
 #include "kernels/cuda_planes.h"
 #include "kernels/cuda_ptx.cuh"
+#include "kernels/cuda_warp.cuh"
 
 namespace tandem::cuda {
-
-constexpr int kLanes = 32;
-constexpr unsigned kAllLanes = 0xffffffffu;
-
-__device__ inline int lane_of_thread() { return static_cast<int>(threadIdx.x % kLanes); }
-__device__ inline int warp_of_thread() { return static_cast<int>(threadIdx.x / kLanes); }
 
 /// 16-byte vectors of input that a chunk meets.
 template <class Format>
@@ -95,9 +90,7 @@ struct ColumnCursor {
 #pragma unroll
     for (int c = 0; c < C; ++c) {
       const int64_t column = min(first_column + c, part.columns - 1);
-      const auto begin = [&](const Plane& plane) {
-        return plane.data + column * plane.column_bytes;
-      };
+      const auto begin = [column](const Plane& plane) { return skip_columns(plane, column).data; };
       low[c] = begin(part.planes[kLowPlane]) + at.low;
       high[c] = begin(part.planes[kHighPlane]) + at.high;
       scales[c] = begin(part.planes[kScalePlane]) + at.scales;

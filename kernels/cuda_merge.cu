@@ -1,13 +1,13 @@
 // Merges softmax states: of the chunks of one part, and of the parts of one layer.
 #include "kernels/cuda_attention_parts.cuh"
 #include "kernels/cuda_launch.cuh"
+#include "kernels/cuda_warp.cuh"
 
 namespace tandem::cuda {
 namespace {
 
 constexpr int kThreads = 128;
 constexpr int kInFlight = 32;  ///< context 8192 has 32 chunks: one round of loads
-constexpr unsigned kAllLanes = 0xffffffff;
 
 /// States of one row's chunks.
 struct ChunksOfRow {

@@ -24,7 +24,7 @@ struct Plane {
 };
 
 /// The same without its first columns.
-constexpr Plane skip_columns(Plane plane, int64_t columns) {
+__host__ __device__ constexpr Plane skip_columns(Plane plane, int64_t columns) {
   plane.data += columns * plane.column_bytes;
   return plane;
 }

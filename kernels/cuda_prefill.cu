@@ -86,7 +86,7 @@ struct DecodeArguments {
 template <class Format>
 __device__ EightQuants load_eight_quants(const DecodeArguments& a, int64_t column, int group) {
   const PlaneOffsets at = Format::eight_offsets(group);
-  const auto begin = [&](const Plane& plane) { return plane.data + column * plane.column_bytes; };
+  const auto begin = [column](const Plane& plane) { return skip_columns(plane, column).data; };
   const uint2 low = __ldg(reinterpret_cast<const uint2*>(begin(a.planes[kLowPlane]) + at.low));
   constexpr int kHighBytes = Format::kHighBytes > 0 ? 4 : 0;
   return {{{low.x, low.y}},

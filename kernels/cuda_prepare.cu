@@ -6,12 +6,11 @@
 #include "kernels/cuda_arithmetic.h"
 #include "kernels/cuda_kernels.cuh"
 #include "kernels/cuda_launch.cuh"
+#include "kernels/cuda_warp.cuh"
 
 namespace tandem::cuda {
 namespace {
 
-constexpr int kLanes = 32;
-constexpr unsigned kAllLanes = 0xffffffffu;
 constexpr int kMaxThreads = 1024;
 constexpr int kMaxWarps = kMaxThreads / kLanes;
 constexpr int kQuadsOfBlock = 8;  // a block of 32 elements is the float4s of 8 neighbouring lanes

@@ -35,7 +35,8 @@ struct Outcome {
   std::vector<std::string> unmeasured;  ///< dtypes of the model, priced by their bytes
 };
 
-/// The step that the options describe. A tree is verified: logits of all its tokens.
+/// The step that the options describe. A tree is verified: logits of all its tokens, and the host
+/// chooses.
 Step parse_step(const SimulateArgs& args, int64_t default_context) {
   Step step;
   step.parents = parse_integers(args.parents, "--parents");
@@ -43,6 +44,7 @@ Step parse_step(const SimulateArgs& args, int64_t default_context) {
   step.tokens = args.tokens.value_or(std::max<int64_t>(num_parents, 1));
   step.logits_rows = num_parents > 0 ? step.tokens : 1;
   step.context = args.context.value_or(default_context);
+  step.sampled = num_parents > 0;
   return step;
 }
 

@@ -73,6 +73,41 @@ TEST_CASE("random legal plans change time, never results") {
   }
 }
 
+TEST_CASE("of a tree of tokens the path that a sampler accepts goes on as if it had been a chain") {
+  const Golden golden = read_goldens().front();
+  const Model model = open_gguf(golden.model_path);
+  for (const std::string& kinds : kind_mixes()) {
+    CAPTURE(kinds);
+    const std::vector<Unit> units = units_of_kinds(kinds);
+    Executor executor(model, with_f32_kv(even_plan(model.spec, names_of(units))), units, kSmall);
+    const auto run = [&](const std::vector<int32_t>& ids, const std::vector<int32_t>& parents = {},
+                         const Sampler& sampler = {}) {
+      const auto count = std::ssize(ids);
+      executor.run({.tokens = count,
+                    .context = executor.context(),
+                    .logits_rows = count,
+                    .parents = parents},
+                   ids, sampler);
+      const auto last = executor.logits().last(executor.logits().size() / ids.size());
+      return std::vector<float>(last.begin(), last.end());
+    };
+    run({1, 2, 3});
+    std::vector<float> seen;
+    const auto accept = [&](std::span<const float> logits, int64_t rows) {
+      CHECK(rows == 4);
+      seen.assign(logits.begin(), logits.end());
+      return std::vector<int32_t>{0, 2, 3};
+    };
+    const std::vector<float> last_of_tree = run({5, 6, 7, 8}, {-1, 0, 0, 2}, accept);
+    CHECK(std::ranges::equal(seen, executor.logits()));
+    CHECK(executor.context() == 6);
+    const std::vector<float> after_tree = run({9});
+    executor.set_context(3);
+    CHECK(run({5, 7, 8}) == last_of_tree);
+    CHECK(run({9}) == after_tree);
+  }
+}
+
 TEST_CASE("weights that are streamed wait in host memory, and give the bits of resident ones") {
   if (list_cuda_devices().empty()) return;
   const Golden golden = read_goldens().front();

@@ -75,7 +75,8 @@ inline bool is_slow_here() {
 #endif
 }
 
-/// Whether CUDA units have kernels of its own for each dtype: one template does for all others.
+/// Whether CUDA units have kernels of its own for each of a model's dtypes: of all others one
+/// template makes them.
 inline bool has_common_dtypes(const ModelSpec& spec) {
   const std::set<DType> used = used_dtypes(spec);
   return std::all_of(used.begin(), used.end(), is_common);

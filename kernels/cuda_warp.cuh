@@ -1,0 +1,14 @@
+// What a kernel knows of its warp. Included by .cu files only.
+#pragma once
+
+#include <cuda_runtime.h>
+
+namespace tandem::cuda {
+
+inline constexpr int kLanes = 32;
+inline constexpr unsigned kAllLanes = 0xffffffffu;
+
+__device__ inline int lane_of_thread() { return static_cast<int>(threadIdx.x % kLanes); }
+__device__ inline int warp_of_thread() { return static_cast<int>(threadIdx.x / kLanes); }
+
+}  // namespace tandem::cuda
