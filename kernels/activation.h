@@ -15,6 +15,7 @@ struct Q8Row {
   float* scale;        ///< [k / 32]
   int32_t* sum;        ///< [k / 32]
   int32_t* first_sum;  ///< [k / 32], of the first 16 of a block
+  float* scaled_sum;   ///< [k / 32], scale x sum: what a minimum is multiplied with
 };
 
 static inline Q8Row q8_row(std::byte* row, int64_t k) {
@@ -22,7 +23,8 @@ static inline Q8Row q8_row(std::byte* row, int64_t k) {
   const int64_t stretch = (k / 32 * 4 + 63) / 64 * 64;
   return {reinterpret_cast<int8_t*>(row), reinterpret_cast<float*>(row + scales),
           reinterpret_cast<int32_t*>(row + scales + stretch),
-          reinterpret_cast<int32_t*>(row + scales + 2 * stretch)};
+          reinterpret_cast<int32_t*>(row + scales + 2 * stretch),
+          reinterpret_cast<float*>(row + scales + 3 * stretch)};
 }
 
 }  // namespace tandem

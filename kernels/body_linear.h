@@ -25,6 +25,8 @@ void fetch_ahead(const std::byte* weights) {
   for (int i = 0; i < Bytes; i += 64) __builtin_prefetch(weights + kAheadBytes + i, 0, 3);
 }
 
+#include TANDEM_TILES  // and whether it has tile registers
+
 /// acc + the products of N groups of quants, none above kLargest (<= 127), with the input's: what
 /// the vector type's dot_groups() does for as many at once as groups_at_once() says.
 template <int kLargest, int N>
@@ -101,66 +103,6 @@ struct BF16Panels {
   }
 };
 
-/// Blocks of 32 with an f16 scale per column: `Format` unpacks the eight groups of a block and
-/// multiplies them.
-template <class Format>
-struct BlockPanels {
-  // Blocks are independent but for one add, and one stream reads fastest: Zen 4, two cores, Q8_0,
-  // share of the DRAM read: 1 panel 99 %, 2 panels 82 %, 4 panels 75 %.
-  static constexpr int kPanelsOfOne = 1;
-  static constexpr int kTokens = kMaxTokens;
-  template <int P, int T>
-  static void multiply(const Operands& o, Vec (&acc)[P][T]) {
-    const int64_t blocks = o.k / 32;
-    for (int64_t b = 0; b < blocks; ++b)
-#pragma GCC unroll 16
-      for (int p = 0; p < P; ++p) {
-        // Two blocks share a stretch: their scales in one cache line, then their quants.
-        const std::byte* stretch =
-            o.panels + p * o.panel_stride + (b / 2) * (64 + 2 * Format::kBlockBytes);
-        const Vec w_scale = load_f16(stretch + (b % 2) * 32);
-        const std::byte* quants = stretch + 64 + (b % 2) * Format::kBlockBytes;
-        if (o.from_memory) fetch_ahead<Format::kBlockBytes + 32>(quants);
-        Bytes w[8];
-        Format::unpack(quants, w);
-#pragma GCC unroll 16
-        for (int t = 0; t < T; ++t) {
-          const Q8Row x = q8_row(const_cast<std::byte*>(o.x + t * o.x_stride), o.k);
-          const IVec sum = Format::dot(Format::start(x.sum[b]), w, x.q + 32 * b);
-          acc[p][t] = fma(to_float(sum), mul(w_scale, broadcast(x.scale[b])), acc[p][t]);
-        }
-      }
-  }
-};
-
-struct Q8_0Format {
-  static constexpr int64_t kBlockBytes = 512;
-  static void unpack(const std::byte* quants, Bytes (&w)[8]) {
-#pragma GCC unroll 16
-    for (int g = 0; g < 8; ++g) w[g] = load_bytes(quants + 64 * g);
-  }
-  static IVec start(int32_t sum) { return start_offset8(sum); }
-  static IVec dot(IVec acc, const Bytes (&w)[8], const int8_t* x) {
-    return dot_offset8<8>(acc, w, x);
-  }
-};
-
-struct Q4_0Format {
-  static constexpr int64_t kBlockBytes = 256;
-  static void unpack(const std::byte* quants, Bytes (&w)[8]) {
-#pragma GCC unroll 16
-    for (int g = 0; g < 4; ++g) {
-      const Bytes both = load_bytes(quants + 64 * g);
-      w[g] = bits_of(both, 0, 15);
-      w[g + 4] = bits_of(both, 4, 15);
-    }
-  }
-  static IVec start(int32_t sum) { return ibroadcast(-8 * sum); }
-  static IVec dot(IVec acc, const Bytes (&w)[8], const int8_t* x) {
-    return dot_u7<15, 8>(acc, w, x);
-  }
-};
-
 #include "kernels/body_quants.h"
 
 template <class Panels, int P, int T>
@@ -203,6 +145,15 @@ void linear_panels(const LinearTile& tile) {
     linear_tokens<Panels, 1, Panels::kTokens>(tile, panel, 0);
 }
 
+/// With tiles of as many tokens as most blocks have.
+template <class Format, int kMost = 4>
+void linear_quants(const LinearTile& tile) {
+  using Panels = QuantPanels<Format, kMost>;
+  if (!Panels::by_tiles(tile.tokens)) return linear_panels<Panels>(tile);
+  [[maybe_unused]] const QuantTiles tiles(tile.tokens < 16 ? 8 : 16, Panels::kGroups);
+  linear_panels<Panels>(tile);
+}
+
 inline void linear(const LinearTile& tile) {
   switch (tile.dtype) {
     case DType::kF32:
@@ -210,30 +161,30 @@ inline void linear(const LinearTile& tile) {
     case DType::kF16:
       return linear_panels<F16Panels>(tile);
     case DType::kBF16:
-      return linear_panels<BF16Panels>(tile);
+      return kHasTiles ? linear_bf16_tiles(tile) : linear_panels<BF16Panels>(tile);
     case DType::kQ8_0:
-      return linear_panels<BlockPanels<Q8_0Format>>(tile);
+      return linear_quants<Q8_0, kMaxTokens>(tile);
     case DType::kQ4_0:
-      return linear_panels<BlockPanels<Q4_0Format>>(tile);
+      return linear_quants<Q4_0, kMaxTokens>(tile);
     case DType::kQ4_1:
-      return linear_panels<QuantPanels<Q4_1>>(tile);
+      return linear_quants<Q4_1>(tile);
     case DType::kQ5_0:
-      return linear_panels<QuantPanels<Q5_0>>(tile);
+      return linear_quants<Q5_0>(tile);
     case DType::kQ5_1:
-      return linear_panels<QuantPanels<Q5_1>>(tile);
+      return linear_quants<Q5_1>(tile);
     case DType::kQ2_K:
-      return linear_panels<QuantPanels<Q2_K>>(tile);
+      return linear_quants<Q2_K>(tile);
     case DType::kQ3_K:
-      return linear_panels<QuantPanels<Q3_K>>(tile);
+      return linear_quants<Q3_K>(tile);
     case DType::kQ4_K:
-      return linear_panels<QuantPanels<Q4_K>>(tile);
+      return linear_quants<Q4_K>(tile);
     case DType::kQ5_K:
-      return linear_panels<QuantPanels<Q5_K>>(tile);
+      return linear_quants<Q5_K>(tile);
     case DType::kQ6_K:
-      return linear_panels<QuantPanels<Q6_K>>(tile);
+      return linear_quants<Q6_K>(tile);
     case DType::kIQ4_NL:
-      return linear_panels<QuantPanels<IQ4_NL>>(tile);
+      return linear_quants<IQ4_NL>(tile);
     case DType::kIQ4_XS:
-      return linear_panels<QuantPanels<IQ4_XS>>(tile);
+      return linear_quants<IQ4_XS>(tile);
   }
 }

@@ -19,6 +19,7 @@ void run_chains(Acc (&acc)[kPeakChains], int64_t rounds, const Step& step) {
 
 /// Multiplications and additions that were done.
 inline double peak(ActivationFormat format, int64_t rounds) {
+  if (kHasTiles && format != ActivationFormat::kF32) return tile_peak(format, rounds);
   alignas(64) std::byte w[64] = {};
   alignas(64) int8_t x[64] = {};
   asm volatile("" : : "r"(&w), "r"(&x) : "memory");

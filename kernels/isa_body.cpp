@@ -10,6 +10,8 @@
 #endif
 
 #include "kernels/activation.h"
+#include "kernels/format_q4_0.h"
+#include "kernels/format_q8_0.h"
 #include "kernels/formats.h"
 #include "kernels/half.h"
 #include "kernels/kernel_set.h"
@@ -36,7 +38,7 @@ ActivationFormat format(DType weights) {
     case DType::kF16:
       return ActivationFormat::kF32;
     case DType::kBF16:
-      return kHasBF16Dot ? ActivationFormat::kBF16 : ActivationFormat::kF32;
+      return kHasBF16Dot || kHasTiles ? ActivationFormat::kBF16 : ActivationFormat::kF32;
     default:
       return ActivationFormat::kQ8;
   }

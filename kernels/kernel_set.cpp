@@ -10,7 +10,11 @@
 
 #include "kernels/error.h"
 #include "kernels/range.h"
-#if defined(__aarch64__)
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#elif defined(__aarch64__)
 #include <sys/auxv.h>
 #endif
 
@@ -26,7 +30,7 @@ int64_t activation_row_bytes(ActivationFormat format, int64_t k) {
       bytes = 2 * round_up(k, 2);
       break;
     case ActivationFormat::kQ8:
-      bytes = round_up(k, 64) + 3 * round_up(k / 32 * 4, 64);
+      bytes = round_up(k, 64) + 4 * round_up(k / 32 * 4, 64);
       break;
   }
   // An odd number of cache lines: at a stride of 4 KiB, 16 rows would share the 8 ways of one L1
@@ -34,6 +38,18 @@ int64_t activation_row_bytes(ActivationFormat format, int64_t k) {
   const int64_t lines = div_up(bytes, 64);
   return 64 * (lines + (lines + 1) % 2);
 }
+
+#if defined(__x86_64__)
+/// Tile registers are state that the kernel saves for processes that asked for it.
+static bool may_use_tiles() {
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;  // asm/prctl.h, ARCH_REQ_XCOMP_PERM
+  constexpr unsigned kTile = 1u << 24, kInt8 = 1u << 25, kBF16 = 1u << 22;
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0) return false;
+  constexpr unsigned kNeeded = kTile | kInt8 | kBF16;
+  return (edx & kNeeded) == kNeeded && syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+#endif
 
 static bool cpu_runs(std::string_view isa) {
 #if defined(__x86_64__)
@@ -48,7 +64,9 @@ static bool cpu_runs(std::string_view isa) {
   if (isa == "avxvnni") return avx2 && __builtin_cpu_supports("avxvnni");
   if (isa == "avx512") return avx512;
   if (isa == "avx512vnni") return vnni;
-  if (isa == "avx512bf16") return vnni && __builtin_cpu_supports("avx512bf16");
+  const bool bf16 = vnni && __builtin_cpu_supports("avx512bf16");
+  if (isa == "avx512bf16") return bf16;
+  if (isa == "amx") return bf16 && may_use_tiles();
 #elif defined(__aarch64__)
   if (isa == "neon") return true;
   if (isa == "neondot") return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;

@@ -1,6 +1,6 @@
 // What formats of quantised blocks have in common: how a GGUF block is described once it is
 // decoded, and how panels of 16 columns hold it. One format is one file, format_*.h; formats.h
-// lists them. (The oldest two, Q8_0 and Q4_0, have panels of their own: pack.cpp.)
+// lists them. (Q8_0 and Q4_0 are packed by pack.cpp, faster and into the same panels.)
 #pragma once
 
 #include <cstddef>
@@ -15,13 +15,13 @@ namespace tandem {
 /// A panel is a row of stretches, each of them `span` elements of 16 columns: d (f16), shift (f16),
 /// scales (int8) and minimums (uint8), then for every 32 elements the quants by planes of bits. In
 /// a plane, byte 4 c + j of a line belongs to column c and element 4 g + j of group g: the lower
-/// plane has bits of two groups (4 bits: g and g + 4 in line g % 4) or of four (2 bits: line g / 4,
-/// bits 2 (g % 4)) in a byte; the upper plane of all eight (1 bit: bit g of the only line), or of
-/// four.
+/// plane has bits of one group (8 bits: line g), of two groups (4 bits: g and g + 4 in line g % 4)
+/// or of four (2 bits: line g / 4, bits 2 (g % 4)) in a byte; the upper plane of all eight (1 bit:
+/// bit g of the only line), or of four.
 struct QuantFormat {
   int64_t superblock;  ///< 32: no scales but d; or 256
   int64_t sub;         ///< 32 or 16
-  int low_bits;        ///< of the lower plane, 4 or 2
+  int low_bits;        ///< of the lower plane, 8, 4 or 2
   int high_bits = 0;   ///< of the upper plane, 0, 1 or 2
   int offset = 0;      ///< none with `table`
   bool has_min = false;

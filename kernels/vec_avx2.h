@@ -111,6 +111,11 @@ inline Bytes values_of(Bytes x, const int8_t (&table)[16]) {
 inline __m128i load_eight(const std::byte* p) {
   return _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
 }
+/// byte - offset, as signed bytes.
+inline Bytes signed_bytes(Bytes x, int offset) {
+  const __m256i taken = _mm256_set1_epi8(static_cast<char>(offset));
+  return {_mm256_sub_epi8(x.a, taken), _mm256_sub_epi8(x.b, taken)};
+}
 inline IVec load_i8(const std::byte* p) {
   return {_mm256_cvtepi8_epi32(load_eight(p)), _mm256_cvtepi8_epi32(load_eight(p + 8))};
 }

@@ -65,6 +65,10 @@ inline Bytes values_of(Bytes x, const int8_t (&table)[16]) {
       _mm_xor_si128(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table)), _mm_set1_epi8(-128));
   return {_mm512_shuffle_epi8(_mm512_broadcast_i32x4(values), x.v)};
 }
+/// byte - offset, as signed bytes.
+inline Bytes signed_bytes(Bytes x, int offset) {
+  return {_mm512_sub_epi8(x.v, _mm512_set1_epi8(static_cast<char>(offset)))};
+}
 inline __m128i load_sixteen(const std::byte* p) {
   return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
 }

@@ -139,6 +139,12 @@ inline Bytes values_of(const Bytes& x, const int8_t (&table)[16]) {
   for (int i = 0; i < 64; ++i) r.byte[i] = static_cast<uint8_t>(table[x.byte[i]] + 128);
   return r;
 }
+/// byte - offset, as signed bytes.
+inline Bytes signed_bytes(const Bytes& x, int offset) {
+  Bytes r;
+  for (int i = 0; i < 64; ++i) r.byte[i] = static_cast<uint8_t>(x.byte[i] - offset);
+  return r;
+}
 inline IVec load_i8(const std::byte* p) {
   return ieach([=](int i) { return static_cast<int8_t>(p[i]); });
 }

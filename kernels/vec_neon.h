@@ -127,6 +127,11 @@ inline Bytes values_of(Bytes x, const int8_t (&table)[16]) {
   const uint8x16_t values = veorq_u8(vreinterpretq_u8_s8(vld1q_s8(table)), vdupq_n_u8(128));
   return each<Bytes>([&](int i) { return vqtbl1q_u8(values, x.q[i]); });
 }
+/// byte - offset, as signed bytes.
+inline Bytes signed_bytes(Bytes x, int offset) {
+  const uint8x16_t taken = vdupq_n_u8(static_cast<uint8_t>(offset));
+  return each<Bytes>([&](int i) { return vsubq_u8(x.q[i], taken); });
+}
 inline IVec load_i8(const std::byte* p) {
   const int8x16_t bytes = vld1q_s8(reinterpret_cast<const int8_t*>(p));
   const int16x8_t low = vmovl_s8(vget_low_s8(bytes)), high = vmovl_high_s8(bytes);

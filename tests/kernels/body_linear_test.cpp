@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <array>
 
 #include "kernels/activation.h"
@@ -8,7 +9,18 @@
 using namespace tandem;
 using reference::Matrix;
 
+namespace tandem::amx_emulated {
+extern const KernelSet kKernels;
+}
+
 namespace {
+
+/// Those that this CPU runs, and the tiles' kernels with emulated tiles.
+std::vector<const KernelSet*> tested_sets() {
+  std::vector<const KernelSet*> sets(kernel_sets().begin(), kernel_sets().end());
+  sets.push_back(&amx_emulated::kKernels);
+  return sets;
+}
 
 /// A matrix of whole panels and prepared inputs, ready for KernelSet::linear.
 struct LinearProblem {
@@ -100,7 +112,7 @@ void check_linear(const KernelSet& set, DType dtype, int64_t k, int64_t tokens, 
 }  // namespace
 
 TEST_CASE("dot products of all dtypes, lengths, panels and tokens are the reference's") {
-  for (const KernelSet* set : kernel_sets())
+  for (const KernelSet* set : tested_sets())
     for (const DTypeInfo& d : kDTypes)
       for (const int64_t k : lengths(d.dtype))
         for (int64_t tokens = 1; tokens <= kTileTokens; ++tokens)
@@ -108,7 +120,7 @@ TEST_CASE("dot products of all dtypes, lengths, panels and tokens are the refere
 }
 
 TEST_CASE("dot products of extreme, zero, tiny and large weights are the reference's") {
-  for (const KernelSet* set : kernel_sets())
+  for (const KernelSet* set : tested_sets())
     for (const DTypeInfo& d : kDTypes)
       for (const Values values : kAllValues)
         for (const int64_t tokens : {1, 3, 16}) check_linear(*set, d.dtype, 256, tokens, values);
@@ -117,7 +129,7 @@ TEST_CASE("dot products of extreme, zero, tiny and large weights are the referen
 TEST_CASE("integer sums do not overflow where every product has the largest magnitude") {
   // All inputs at +1 or -1 become quants +127 or -127, against weights of -128 and nibbles 0
   // and 15.
-  for (const KernelSet* set : kernel_sets()) {
+  for (const KernelSet* set : tested_sets()) {
     for (const DType dtype : {DType::kQ8_0, DType::kQ4_0}) {
       CAPTURE(set->name);
       CAPTURE(name(dtype));
@@ -137,7 +149,7 @@ TEST_CASE("integer sums do not overflow where every product has the largest magn
 }
 
 TEST_CASE("a token's result is the same bits whichever tokens and panels share the tile") {
-  for (const KernelSet* set : kernel_sets()) {
+  for (const KernelSet* set : tested_sets()) {
     for (const DTypeInfo& d : kDTypes) {
       CAPTURE(set->name);
       CAPTURE(d.name);
@@ -179,7 +191,7 @@ TEST_CASE("rows stay between the columns of a wider output") {
 }
 
 TEST_CASE("quantised inputs are within half a step, and their sums are exact") {
-  for (const KernelSet* set : kernel_sets()) {
+  for (const KernelSet* set : tested_sets()) {
     CAPTURE(set->name);
     constexpr int64_t kLength = 320;
     std::vector<float> x = random_floats(kLength, 41);
@@ -199,6 +211,7 @@ TEST_CASE("quantised inputs are within half a step, and their sums are exact") {
         wrong += error > 0.5001 * double{q8.scale[b]};
       }
       wrong += sum != q8.sum[b];
+      wrong += q8.scale[b] * static_cast<float>(sum) != q8.scaled_sum[b];
     }
     CHECK(wrong == 0);
     CHECK(q8.q[128] == 127);
@@ -207,7 +220,7 @@ TEST_CASE("quantised inputs are within half a step, and their sums are exact") {
 }
 
 TEST_CASE("an input too small to have an inverse is as good as zero") {
-  for (const KernelSet* set : kernel_sets()) {
+  for (const KernelSet* set : tested_sets()) {
     CAPTURE(set->name);
     const std::vector<float> x = random_floats(64, 43, 1e-39f);
     const TestMatrix weights = make_matrix(DType::kQ8_0, 16, 64, 44);
@@ -217,7 +230,7 @@ TEST_CASE("an input too small to have an inverse is as good as zero") {
 }
 
 TEST_CASE("inputs for BF16 dot products are rounded to nearest") {
-  for (const KernelSet* set : kernel_sets()) {
+  for (const KernelSet* set : tested_sets()) {
     CAPTURE(set->name);
     const std::vector<float> x = random_floats(77, 51);
     AlignedBytes row(activation_row_bytes(ActivationFormat::kBF16, 77));
@@ -228,4 +241,26 @@ TEST_CASE("inputs for BF16 dot products are rounded to nearest") {
     CHECK(wrong == 0);
     CHECK(out[77] == 0);  // the pad of the last pair
   }
+}
+
+TEST_CASE("emulated tiles add BF16 products as the hardware does, bit for bit") {
+  const auto sets = kernel_sets();
+  const auto amx = std::ranges::find(sets, "amx", &KernelSet::name);
+  if (amx == sets.end()) {
+    MESSAGE("this CPU has no tiles: their emulation is not compared with them");
+    return;
+  }
+  for (const int64_t k : {1, 31, 32, 77, 2048})
+    for (const float scale : {1.0f, 1e-19f, 1e19f}) {  // products of denormal and of infinite size
+      CAPTURE(k);
+      CAPTURE(scale);
+      const TestMatrix weights = make_matrix(DType::kBF16, 16 * 6, k, 61);
+      const std::vector<float> x = random_floats(16 * k, 62, scale * scale);
+      const LinearProblem problem(**amx, weights, x);
+      for (const int64_t tokens : {1, 5, 16}) {
+        const auto y = problem.multiply(**amx, {0, 6}, {0, tokens});
+        const auto emulated = problem.multiply(amx_emulated::kKernels, {0, 6}, {0, tokens});
+        CHECK(std::memcmp(y.data(), emulated.data(), 4 * y.size()) == 0);
+      }
+    }
 }
