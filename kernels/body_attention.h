@@ -2,15 +2,6 @@
 // Included by isa_body.cpp only, inside the namespace of an instruction set.
 #pragma once
 
-struct HalfKv {
-  static constexpr int64_t kBytes = 2;
-  static Vec load16(const std::byte* p) { return load_f16(p); }
-};
-struct SingleKv {
-  static constexpr int64_t kBytes = 4;
-  static Vec load16(const std::byte* p) { return load(reinterpret_cast<const float*>(p)); }
-};
-
 /// (Milakov and Gimelshein 2018, eq. 4)
 inline void merge(const float* from, float* into, int64_t head_dim) {
   const float m_from = from[head_dim], m_into = into[head_dim];
@@ -26,18 +17,25 @@ inline void merge(const float* from, float* into, int64_t head_dim) {
 /// of the group.
 template <class Kv, int P, int R>
 void score_block(const AttentionTile& tile, const std::byte* panel, int64_t row, Vec (&acc)[P][R]) {
-  const int64_t stride = 16 * tile.head_dim * Kv::kBytes;
+  const int64_t stride = Kv::panel_bytes(tile.head_dim);
 #pragma GCC unroll 16
   for (int p = 0; p < P; ++p)
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) acc[p][r] = zero();
-  for (int64_t d = 0; d < tile.head_dim; ++d)
+  for (int64_t first = 0; first < tile.head_dim; first += Kv::kBlock) {
+    typename Kv::Scale scale[P];
 #pragma GCC unroll 16
-    for (int p = 0; p < P; ++p) {
-      const Vec key = Kv::load16(panel + p * stride + 16 * d * Kv::kBytes);
+    for (int p = 0; p < P; ++p)
+      scale[p] = Kv::key_scale(panel + p * stride, tile.head_dim, first / Kv::kBlock);
+    const int64_t end = first + Kv::kBlock < tile.head_dim ? first + Kv::kBlock : tile.head_dim;
+    for (int64_t d = first; d < end; ++d)
 #pragma GCC unroll 16
-      for (int r = 0; r < R; ++r) acc[p][r] = fma(key, broadcast(tile.q[row + r][d]), acc[p][r]);
-    }
+      for (int p = 0; p < P; ++p) {
+        const Vec key = Kv::load16(panel + p * stride + 16 * d * Kv::kBytes, scale[p]);
+#pragma GCC unroll 16
+        for (int r = 0; r < R; ++r) acc[p][r] = fma(key, broadcast(tile.q[row + r][d]), acc[p][r]);
+      }
+  }
 }
 
 /// Writes scores of one run for rows [row, row + R); rows see positions below their own `end`.
@@ -45,8 +43,8 @@ template <class Kv, int P, int R>
 void score_panels(const AttentionTile& tile, const KvRun& run, const int64_t (&end)[R], int64_t row,
                   int64_t panel) {
   Vec acc[P][R];
-  const int64_t panel_bytes_of_k = 16 * tile.head_dim * Kv::kBytes;
-  score_block<Kv, P, R>(tile, run.k + (panel - run.begin / 16) * panel_bytes_of_k, row, acc);
+  score_block<Kv, P, R>(tile, run.k + (panel - run.begin / 16) * Kv::panel_bytes(tile.head_dim),
+                        row, acc);
 #pragma GCC unroll 16
   for (int p = 0; p < P; ++p)
 #pragma GCC unroll 16
@@ -107,7 +105,6 @@ inline float softmax_row(float* scores, int64_t n, float* l) {
 /// o += weights x values for R rows x V vectors of a head, in order of position.
 template <class Kv, int R, int V>
 void value_block(const AttentionTile& tile, int64_t row, int64_t vec, float* o, int64_t o_stride) {
-  const int64_t row_bytes_of_v = round_up(tile.head_dim, 16) * Kv::kBytes;
   Vec acc[R][V];
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r)
@@ -115,10 +112,10 @@ void value_block(const AttentionTile& tile, int64_t row, int64_t vec, float* o, 
     for (int v = 0; v < V; ++v) acc[r][v] = zero();
   for (const KvRun* run : {&tile.cached, &tile.fresh})
     for (int64_t i = run->begin; i < run->end; ++i) {
-      const std::byte* value = run->v + (i - run->begin) * row_bytes_of_v + 16 * vec * Kv::kBytes;
+      const auto value = Kv::value_row(run->v, tile.head_dim, i - run->begin / 16 * 16);
       Vec x[V];
 #pragma GCC unroll 16
-      for (int v = 0; v < V; ++v) x[v] = Kv::load16(value + 16 * v * Kv::kBytes);
+      for (int v = 0; v < V; ++v) x[v] = Kv::value(value, vec + v);
 #pragma GCC unroll 16
       for (int r = 0; r < R; ++r) {
         const Vec weight = broadcast(tile.scratch[(row + r) * kAttentionChunk + i]);
@@ -170,9 +167,5 @@ void attend(const AttentionTile& tile) {
 }
 
 inline void attention(const AttentionTile& tile) {
-  if (tile.kv_dtype == DType::kF16) {
-    attend<HalfKv>(tile);
-  } else {
-    attend<SingleKv>(tile);
-  }
+  with_kv_format(tile.kv_dtype, [&](auto format) { attend<decltype(format)>(tile); });
 }

@@ -99,19 +99,6 @@ inline void prepare(ActivationFormat format, const float* x, int64_t k, void* ro
   }
 }
 
-inline void convert(DType kv_dtype, const float* x, int64_t n, std::byte* out) {
-  if (kv_dtype == DType::kF32) {
-    __builtin_memcpy(out, x, static_cast<size_t>(n) * 4);
-    return;
-  }
-  int64_t i = 0;
-  for (; i + 16 <= n; i += 16) store_f16(out + 2 * i, load(x + i));
-  for (; i < n; ++i) {
-    const uint16_t half = f32_to_f16(x[i]);
-    __builtin_memcpy(out + 2 * i, &half, 2);
-  }
-}
-
 inline int64_t argmax(const float* x, int64_t n) {
   Vec top = broadcast(-kInfinity);
   int64_t i = 0;

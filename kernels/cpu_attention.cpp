@@ -23,21 +23,16 @@ Range chunks_of(const AttentionArgs& args) {
 KvRun run_of(const KvView& view, int64_t kv_head, int64_t first, Range positions, int64_t chunk) {
   if (positions.empty()) return {};
   const int64_t row = positions.begin - first;
-  return {.k = view.key(kv_head, row / 16 * 16),
-          .v = view.value(kv_head, row),
+  return {.k = view.key_panel(kv_head, row),
+          .v = view.value_panel(kv_head, row),
           .begin = positions.begin - chunk * kAttentionChunk,
           .end = positions.end - chunk * kAttentionChunk};
 }
 
 void copy_row(const KvView& from, int64_t from_row, const KvView& to, int64_t to_row,
               int64_t kv_head) {
-  const int64_t element = info(from.dtype).block_bytes;
-  const std::byte* key = from.key(kv_head, from_row);
-  std::byte* out = to.key(kv_head, to_row);
-  for (int64_t d = 0; d < from.head_dim; ++d)
-    std::memcpy(out + d * 16 * element, key + d * 16 * element, static_cast<size_t>(element));
-  std::memcpy(to.value(kv_head, to_row), from.value(kv_head, from_row),
-              static_cast<size_t>(from.value_stride() * element));
+  copy_kv_row(from.keys(), from.key(kv_head, from_row), to.key(kv_head, to_row));
+  copy_kv_row(from.values(), from.value(kv_head, from_row), to.value(kv_head, to_row));
 }
 
 void clear_state(float* state, int64_t head_dim) {

@@ -73,14 +73,6 @@ void rotate(float* values, const QkvArgs& args, int64_t token) {
     rotate_pairs<2>(values, 1, angles, half);
 }
 
-/// A row of keys as a column of their panel.
-template <class Element>
-void store_lane(const std::byte* from, int64_t n, std::byte* to) {
-  for (int64_t i = 0; i < n; ++i)
-    std::memcpy(to + i * kPanelColumns * sizeof(Element), from + i * sizeof(Element),
-                sizeof(Element));
-}
-
 }  // namespace
 
 void CpuDevice::store_head(const QkvArgs& args, const QkvHead& head, int64_t token, float* values) {
@@ -95,17 +87,9 @@ void CpuDevice::store_head(const QkvArgs& args, const QkvHead& head, int64_t tok
     return;
   }
   const int64_t row = args.past % kPanelColumns + token;
-  if (head.kind == QkvHead::Kind::kValue) {
-    kernels_.convert(args.step.dtype, values, d, args.step.value(head.index, row));
-    return;
-  }
-  std::byte converted[kMaxHeadDim * 4];
-  kernels_.convert(args.step.dtype, values, d, converted);
-  std::byte* key = args.step.key(head.index, row);
-  if (args.step.dtype == DType::kF16)
-    store_lane<uint16_t>(converted, d, key);
-  else
-    store_lane<float>(converted, d, key);
+  const bool key = head.kind == QkvHead::Kind::kKey;
+  store_kv_row(kernels_, args.step.dtype, values, d, key ? args.step.keys() : args.step.values(),
+               key ? args.step.key(head.index, row) : args.step.value(head.index, row));
 }
 
 }  // namespace tandem

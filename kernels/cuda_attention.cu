@@ -86,12 +86,13 @@ void attend_chunks(const DevicePart& part, const ChunkStates& states, cudaStream
   if constexpr (kHeadDim > 0) launch_chunks<Kv, kHeadDim, 8>(part, states, stream);
 }
 
-void attend_chunks(const DevicePart& part, DType kv_dtype, const ChunkStates& states,
-                   cudaStream_t stream) {
-  if (kv_dtype == DType::kF32) return attend_chunks<SingleKv, 0>(part, states, stream);
-  if (part.head_dim == 64) return attend_chunks<HalfKv, 64>(part, states, stream);
-  if (part.head_dim == 128) return attend_chunks<HalfKv, 128>(part, states, stream);
-  attend_chunks<HalfKv, 0>(part, states, stream);
+template <class Kv>
+void attend_chunks(const DevicePart& part, const ChunkStates& states, cudaStream_t stream) {
+  if constexpr (Kv::kBytes < 4) {  // f32 is seldom asked for
+    if (part.head_dim == 64) return attend_chunks<Kv, 64>(part, states, stream);
+    if (part.head_dim == 128) return attend_chunks<Kv, 128>(part, states, stream);
+  }
+  attend_chunks<Kv, 0>(part, states, stream);
 }
 
 }  // namespace
@@ -110,7 +111,9 @@ void attention(const AttentionLaunch& request, cudaStream_t stream) {
                            .top_sum = reinterpret_cast<float2*>(top_sum),
                            .chunks = chunks,
                            .stride = part.value_stride};
-  if (chunks > 0) attend_chunks(part, kv_dtype, states, stream);
+  if (chunks > 0)
+    with_kv_format(kv_dtype,
+                   [&](auto format) { attend_chunks<decltype(format)>(part, states, stream); });
   merge_chunks(part, states, stream);
 }
 

@@ -63,25 +63,25 @@ struct ChunkBlock {
   }
   __device__ bool is_element(int d) const { return kHeadDim > 0 || d < part.head_dim; }
 
-  /// Where a batch begins; null behind the last panel.
-  __device__ const std::byte* key_batch(int batch) const {
+  /// The panel of a batch; null behind the last.
+  __device__ const std::byte* key_panel(int batch) const {
     const int panel = panel_of(batch);
     if (panel >= panels()) return nullptr;
     const bool of_step = panel >= cached_panels();
     const std::byte* keys = of_step ? part.step.keys(head) : part.cache.keys(head);
     const int64_t at =
         of_step ? panel - cached_panels() : ((begin - part.cache.first_position) >> 4) + panel;
-    return keys + ((at * head_dim() + element_of(batch, 0)) * 16 + (lane & 1) * 8) * Kv::kBytes;
+    return keys + at * Kv::panel_bytes(head_dim());
   }
   /// Nothing is loaded behind the last panel: what `eight` holds then goes into no score.
   __device__ void load_key(const std::byte* from, int batch, int step, Eight& eight) const {
-    if (from != nullptr && is_element(element_of(batch, step)))
-      eight = Kv::load(from + step * 16 * 16 * Kv::kBytes);
+    const int d = element_of(batch, step);
+    if (from != nullptr && is_element(d)) eight = Kv::key(from, d, lane & 1, head_dim());
   }
   __device__ void start_keys(Eight (&loads)[kInFlight]) const {
 #pragma unroll
     for (int depth = 0; depth < kDepth; ++depth) {
-      const std::byte* from = key_batch(depth);
+      const std::byte* from = key_panel(depth);
 #pragma unroll
       for (int step = 0; step < kSteps; ++step)
         load_key(from, depth, step, loads[depth * kSteps + step]);
@@ -90,7 +90,7 @@ struct ChunkBlock {
 
   /// Adds a batch's products to the scores' partial sums, and loads the one kDepth later instead.
   __device__ void add_keys(int batch, Eight* loads, float (&sums)[kRows][8]) const {
-    const std::byte* next = key_batch(batch + kDepth);
+    const std::byte* next = key_panel(batch + kDepth);
 #pragma unroll
     for (int step = 0; step < kSteps; ++step) {
       const int d = element_of(batch, step);
@@ -214,12 +214,14 @@ struct ChunkBlock {
   __device__ int value_stride() const { return kHeadDim > 0 ? kHeadDim : part.value_stride; }
   __device__ int eights() const { return value_stride() / 8; }
 
-  __device__ const std::byte* value(const KvHeads& of, int64_t row) const {
+  template <class Load>
+  __device__ Eight value(const KvHeads& of, int64_t row, Load load) const {
     const int eight = thread - slot * eights();
-    return of.values(head) + (row * value_stride() + eight * 8) * Kv::kBytes;
+    return Kv::value(of.values(head), row, eight * 8, value_stride(), load);
   }
-  __device__ const std::byte* cached_value(int position) const {
-    return value(part.cache, begin - part.cache.first_position + position);
+  template <class Load>
+  __device__ Eight cached_value(int position, Load load) const {
+    return value(part.cache, begin - part.cache.first_position + position, load);
   }
   __device__ bool is_seen(int position) const {
     return slot < slots && position >= cached.begin && position < cached.end;
@@ -230,8 +232,8 @@ struct ChunkBlock {
 #pragma unroll
     for (int i = 0; i < kInFlight; ++i) {
       const int position = slot + slots * i;
-      loads[i] = Kv::zero();  // not what is left of keys, which may be NaN
-      if (is_seen(position)) loads[i] = Kv::load_now(cached_value(position));
+      loads[i] = Eight{};  // not what is left of keys, which may be NaN
+      if (is_seen(position)) loads[i] = cached_value(position, LoadNow());
     }
   }
 
@@ -244,7 +246,7 @@ struct ChunkBlock {
         Kv::unpack(loads[i], x);
         // Nothing is loaded where no position is seen: its weight is zero then.
         const int next = position + slots * kInFlight;
-        if (is_seen(next)) loads[i] = Kv::load(cached_value(next));
+        if (is_seen(next)) loads[i] = cached_value(next, StreamingLoad());
         Floats<kRows> weights{};
         if (position < cached.end) weights = tile.weights[position];
 #pragma unroll
@@ -268,7 +270,7 @@ struct ChunkBlock {
         const int token = tile.path[r][depth];
         if (token < 0) continue;
         float x[8];
-        Kv::unpack(Kv::load(value(part.step, lead() + token)), x);
+        Kv::unpack(value(part.step, lead() + token, StreamingLoad()), x);
 #pragma unroll
         for (int e = 0; e < 8; ++e) o[r][e] = fmaf(weights.x[r], x[e], o[r][e]);
       }

@@ -29,12 +29,6 @@ __host__ __device__ static inline Positions cut_at(Range range, int64_t limit) {
   return {static_cast<int>(begin), static_cast<int>(end > begin ? end : begin)};
 }
 
-/// Where element `d` of the key in `row` lies from its head's first, in elements: panels of 16
-/// rows.
-__host__ __device__ static inline int64_t key_element(int64_t row, int64_t d, int64_t head_dim) {
-  return (row / 16 * head_dim + d) * 16 + row % 16;
-}
-
 /// What a part attends after `past` cached positions.
 struct PartPositions {
   Positions cached;  ///< of the context, those before `past`

@@ -1,8 +1,7 @@
-// What the CUDA attention kernels share on the device: how a part is described to a kernel, reads
-// of keys and values, and where results go. Included by cuda_attention*.cu and cuda_merge.cu only.
+// What the CUDA attention kernels share on the device: how a part is described to a kernel, and
+// where results go. Included by cuda_attention*.cu and cuda_merge.cu only.
 #pragma once
 
-#include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
 #include <cstddef>
@@ -10,7 +9,6 @@
 
 #include "kernels/cuda_attention_math.h"
 #include "kernels/cuda_kernels.cuh"
-#include "kernels/cuda_ptx.cuh"
 
 namespace tandem::cuda {
 
@@ -134,53 +132,6 @@ struct ChunkStates {
 template <int N>
 struct alignas(N < 4 ? 4 * N : 16) Floats {
   float x[N];
-};
-
-/// Elements of a cache, eight at a time: positions of a key element, or elements of a value.
-struct HalfKv {
-  static constexpr int kBytes = 2;
-  static constexpr int kInFlight = 8;  ///< loads of eight elements that a thread issues ahead
-  struct Eight {
-    uint4 words;
-  };
-  __device__ static Eight zero() { return {make_uint4(0, 0, 0, 0)}; }
-  __device__ static Eight load(const std::byte* p) {
-    return {load_streaming(reinterpret_cast<const uint4*>(p))};
-  }
-  /// Not moved behind a barrier, as the compiler does with load().
-  __device__ static Eight load_now(const std::byte* p) {
-    return {*reinterpret_cast<const uint4*>(p)};
-  }
-  __device__ static void unpack(const Eight& eight, float (&x)[8]) {
-    const unsigned words[4] = {eight.words.x, eight.words.y, eight.words.z, eight.words.w};
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      x[2 * i] = __half2float(__ushort_as_half(static_cast<unsigned short>(words[i] & 0xffff)));
-      x[2 * i + 1] = __half2float(__ushort_as_half(static_cast<unsigned short>(words[i] >> 16)));
-    }
-  }
-};
-struct SingleKv {
-  static constexpr int kBytes = 4;
-  static constexpr int kInFlight = 4;
-  struct Eight {
-    uint4 low, high;
-  };
-  __device__ static Eight zero() { return {make_uint4(0, 0, 0, 0), make_uint4(0, 0, 0, 0)}; }
-  __device__ static Eight load(const std::byte* p) {
-    const uint4* quads = reinterpret_cast<const uint4*>(p);
-    return {load_streaming(quads), load_streaming(quads + 1)};
-  }
-  __device__ static Eight load_now(const std::byte* p) {
-    const uint4* quads = reinterpret_cast<const uint4*>(p);
-    return {quads[0], quads[1]};
-  }
-  __device__ static void unpack(const Eight& eight, float (&x)[8]) {
-    const unsigned words[8] = {eight.low.x,  eight.low.y,  eight.low.z,  eight.low.w,
-                               eight.high.x, eight.high.y, eight.high.z, eight.high.w};
-#pragma unroll
-    for (int i = 0; i < 8; ++i) x[i] = __uint_as_float(words[i]);
-  }
 };
 
 /// Steps of more than kMaxDecodeTokens tokens (cuda_attention_prefill.cu).

@@ -6,6 +6,7 @@
 // every 32 bytes read from shared memory. Rows of a block are neighbours, which share a kv head's
 // group, so that 16 tokens of group 4 read keys and values once.
 #include "kernels/cuda_attention_parts.cuh"
+#include "kernels/cuda_kv.cuh"
 #include "kernels/cuda_launch.cuh"
 #include "kernels/cuda_warp.cuh"
 
@@ -95,10 +96,10 @@ struct PrefillBlock {
   __device__ void stage_keys(const KeyRun& run, int first, int first_d) const {
     const int half = thread % 2, d = thread / 2 % kSlice, panel = thread / (2 * kSlice);
     const int row = first + 16 * panel;
-    Eight eight = Kv::zero();
+    Eight eight{};
     if (row < run.end && first_d + d < part.head_dim)
-      eight =
-          Kv::load(run.k + (key_element(row, first_d + d, part.head_dim) + 8 * half) * Kv::kBytes);
+      eight = Kv::key(run.k + row / 16 * Kv::panel_bytes(part.head_dim), first_d + d, half,
+                      part.head_dim);
     store_eight(eight, tile.stage.slices.k[d][4 * panel + 2 * half],
                 tile.stage.slices.k[d][4 * panel + 2 * half + 1]);
   }
@@ -169,9 +170,9 @@ struct PrefillBlock {
       const int key = i / kEights, eight_of_slab = i % kEights;
       const int row = first + key;
       const int d = first_element + 8 * eight_of_slab;
-      Eight eight = Kv::zero();
+      Eight eight{};
       if (row >= run.begin && row < run.end && d < part.value_stride)
-        eight = Kv::load(run.v + (static_cast<int64_t>(row) * part.value_stride + d) * Kv::kBytes);
+        eight = Kv::value(run.v, row, d, part.value_stride, StreamingLoad());
       store_eight(eight, tile.stage.values[key][2 * eight_of_slab],
                   tile.stage.values[key][2 * eight_of_slab + 1]);
     }
@@ -299,9 +300,12 @@ void launch_rows(const DevicePart& part, cudaStream_t stream) {
 }  // namespace
 
 void attend_prefill(const DevicePart& part, DType kv_dtype, cudaStream_t stream) {
-  if (kv_dtype == DType::kF32) return launch_rows<SingleKv, 128>(part, stream);
-  if (part.head_dim <= 64) return launch_rows<HalfKv, 64>(part, stream);
-  launch_rows<HalfKv, 128>(part, stream);
+  with_kv_format(kv_dtype, [&](auto format) {
+    using Kv = decltype(format);
+    if constexpr (Kv::kBytes < 4)  // f32 is seldom asked for
+      if (part.head_dim <= 64) return launch_rows<Kv, 64>(part, stream);
+    launch_rows<Kv, 128>(part, stream);
+  });
 }
 
 }  // namespace tandem::cuda

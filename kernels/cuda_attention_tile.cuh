@@ -3,6 +3,7 @@
 #pragma once
 
 #include "kernels/cuda_attention_parts.cuh"
+#include "kernels/cuda_kv.cuh"
 #include "kernels/cuda_warp.cuh"
 
 namespace tandem::cuda {

@@ -4,6 +4,7 @@
 
 #include "kernels/cuda_attention_parts.cuh"
 #include "kernels/cuda_launch.cuh"
+#include "kernels/kv_format.h"
 
 namespace tandem::cuda {
 namespace {
@@ -25,8 +26,8 @@ struct CommitPart {
   const int32_t* rows;
   int count;
   DeviceValue first_position;
-  int head_dim;
-  int value_bytes;  ///< of a row
+  KvLayout keys;
+  KvLayout values;
   CommitHeads caches[kMostCaches];
 };
 static_assert(sizeof(CommitPart) <= 4096);
@@ -40,6 +41,18 @@ __device__ int kept_rows(const CommitPart& part, int thread) {
     if (part.rows[i] < 0) atomicMin(&kept, i);
   __syncthreads();
   return kept;
+}
+
+__device__ KvRow row_of(const KvLayout& layout, const std::byte* head, int64_t row) {
+  return kv_row(layout, const_cast<std::byte*>(head), row);
+}
+
+/// Items [first, count) of a row, every `step`th of them.
+template <class Item>
+__device__ void copy_items(const std::byte* from, std::byte* to, int64_t stride, int first,
+                           int64_t count, int step) {
+  for (int64_t i = first; i < count; i += step)
+    reinterpret_cast<Item*>(to)[i * stride] = reinterpret_cast<const Item*>(from)[i * stride];
 }
 
 /// A block takes one panel of the cache: neighbouring threads have neighbouring positions, so that
@@ -60,29 +73,31 @@ __global__ void __launch_bounds__(kThreads) commit_panel(const __grid_constant__
   const int64_t from = lead + part.rows[i];
   const int64_t to = position - layer.cache.first_position;
 
-  const auto* keys = reinterpret_cast<const Element*>(layer.step.keys(head));
-  auto* cached_keys = reinterpret_cast<Element*>(const_cast<std::byte*>(layer.cache.keys(head)));
-  for (int d = thread / kPanel; d < part.head_dim; d += kThreads / kPanel)
-    cached_keys[key_element(to, d, part.head_dim)] = keys[key_element(from, d, part.head_dim)];
+  constexpr int kStep = kThreads / kPanel;
+  const int own = thread / kPanel;
+  const KvRow key = row_of(part.keys, layer.step.keys(head), from);
+  const KvRow cached_key = row_of(part.keys, layer.cache.keys(head), to);
+  copy_items<Element>(key.elements, cached_key.elements, key.stride, own, part.keys.width, kStep);
+  copy_items<uint16_t>(key.scales, cached_key.scales, key.stride, own, part.keys.scales, kStep);
 
-  const std::byte* value = layer.step.values(head) + from * part.value_bytes;
-  std::byte* cached_value =
-      const_cast<std::byte*>(layer.cache.values(head)) + to * part.value_bytes;
-  for (int at = thread / kPanel * 16; at < part.value_bytes; at += kThreads / kPanel * 16)
-    *reinterpret_cast<uint4*>(cached_value + at) = *reinterpret_cast<const uint4*>(value + at);
+  // A value's elements are a multiple of 16 bytes.
+  const int64_t pieces = part.values.width * part.values.element_bytes / 16;
+  const KvRow value = row_of(part.values, layer.step.values(head), from);
+  const KvRow cached_value = row_of(part.values, layer.cache.values(head), to);
+  copy_items<uint4>(value.elements, cached_value.elements, 1, own, pieces, kStep);
+  copy_items<uint16_t>(value.scales, cached_value.scales, 1, own, part.values.scales, kStep);
 }
 
 /// Of at most kMostCaches.
 void commit_some(const CommitLaunch& request, std::span<const CommitCache> caches,
                  cudaStream_t stream) {
   const KvView& step = caches.front().step;
-  const int64_t element = info(step.dtype).block_bytes;
   const auto count = static_cast<int64_t>(request.args.rows.size());
   CommitPart part{.rows = request.args.rows.data(),
                   .count = static_cast<int>(count),
                   .first_position = request.first_position,
-                  .head_dim = static_cast<int>(step.head_dim),
-                  .value_bytes = static_cast<int>(step.value_stride() * element),
+                  .keys = step.keys(),
+                  .values = step.values(),
                   .caches = {}};
   int most_heads = 0;
   for (size_t i = 0; i < caches.size(); ++i) {
@@ -98,7 +113,10 @@ void commit_some(const CommitLaunch& request, std::span<const CommitCache> cache
                        static_cast<unsigned>(most_heads), static_cast<unsigned>(caches.size())),
           .block = dim3(kThreads),
           .stream = stream},
-         element == 2 ? commit_panel<uint16_t> : commit_panel<uint32_t>, part);
+         part.keys.element_bytes == 1   ? commit_panel<uint8_t>
+         : part.keys.element_bytes == 2 ? commit_panel<uint16_t>
+                                        : commit_panel<uint32_t>,
+         part);
 }
 
 }  // namespace

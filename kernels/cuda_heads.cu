@@ -3,18 +3,20 @@
 #include <cuda_runtime.h>
 
 #include "kernels/cuda_arithmetic.h"
-#include "kernels/cuda_attention_math.h"
 #include "kernels/cuda_kernels.cuh"
 #include "kernels/cuda_launch.cuh"
 #include "kernels/cuda_warp.cuh"
+#include "kernels/half.h"
+#include "kernels/kernel_set.h"
+#include "kernels/kv_format.h"
 
 namespace tandem::cuda {
 namespace {
 
-constexpr int kWarps = 4;   // of a block, each of them on its own
-constexpr int kPanel = 16;  // rows of a key panel
+constexpr int kWarps = 4;  // of a block, each of them on its own
+static_assert(kLanes == kKvBlock);
 
-/// A step buffer in numbers that device code may use; bytes of a head are of elements of kv_dtype.
+/// A step buffer in numbers that device code may use.
 struct StepHeads {
   std::byte* k;
   std::byte* v;
@@ -45,7 +47,6 @@ struct Arguments {
   int num_kv_heads;
   int group;
   int head_dim;
-  int value_stride;  ///< of a step buffer
   float norm_eps;
   bool neox;
   const float* cos_sin;  ///< [tokens x rope_dim / 2 x 2]
@@ -55,6 +56,7 @@ struct Arguments {
   float* shared_q;
   int64_t q_stride;
   DType kv_dtype;
+  KvLayout key_rows, value_rows;  ///< of both step buffers
   StepHeads step;
   StepHeads shared_step;  ///< k = null: nobody else reads it
 };
@@ -100,24 +102,40 @@ __device__ void for_elements(const Arguments& a, const Kind& kind, const Head& h
   for (int i = 2 * pairs + lane; i < a.head_dim; i += kLanes) store(i, head.normed(i));
 }
 
-__device__ void store_element(DType dtype, std::byte* base, int64_t element, float value) {
-  if (dtype == DType::kF32) {
-    reinterpret_cast<float*>(base)[element] = value;
-  } else {
-    reinterpret_cast<uint16_t*>(base)[element] = __half_as_ushort(__float2half_rn(value));
-  }
+/// An element as a format stores it, and the scale of its block, where there is one.
+struct Rounded {
+  uint32_t bits;
+  uint16_t scale;
+};
+
+/// Of a value and the others of its block, which the warp's other lanes have.
+__device__ Rounded round_to(DType dtype, float value) {
+  if (dtype == DType::kF32) return {__float_as_uint(value), 0};
+  if (dtype == DType::kF16) return {__half_as_ushort(__float2half_rn(value)), 0};
+  if (dtype == DType::kBF16) return {f32_to_bf16(value), 0};
+  float top = fabsf(value);
+  for (int mask = kLanes / 2; mask > 0; mask /= 2)
+    top = fmaxf(top, __shfl_xor_sync(kAllLanes, top, mask));
+  const int32_t quant = quantize(value, quant_inverse(top));
+  return {static_cast<uint32_t>(quant), __half_as_ushort(__float2half_rn(quant_scale(top)))};
 }
 
 /// Element i of the key or value of a row in a step buffer.
 __device__ void store_in_step(const Arguments& a, const StepHeads& step, bool key, int kv_head,
-                              int64_t row, int i, float value) {
+                              int64_t row, int i, const Rounded& element) {
   if (step.k == nullptr) return;
   const int64_t head = kv_head - step.first_kv_head;
-  if (key) {
-    store_element(a.kv_dtype, step.k + head * step.k_head_bytes, key_element(row, i, a.head_dim),
-                  value);
+  const KvLayout& layout = key ? a.key_rows : a.value_rows;
+  std::byte* first = key ? step.k + head * step.k_head_bytes : step.v + head * step.v_head_bytes;
+  const KvRow to = kv_row(layout, first, row);
+  if (layout.element_bytes == 4) {
+    reinterpret_cast<uint32_t*>(to.elements)[i * to.stride] = element.bits;
+  } else if (layout.element_bytes == 2) {
+    reinterpret_cast<uint16_t*>(to.elements)[i * to.stride] = static_cast<uint16_t>(element.bits);
   } else {
-    store_element(a.kv_dtype, step.v + head * step.v_head_bytes, row * a.value_stride + i, value);
+    reinterpret_cast<uint8_t*>(to.elements)[i * to.stride] = static_cast<uint8_t>(element.bits);
+    if (i % kLanes == 0)
+      reinterpret_cast<uint16_t*>(to.scales)[i / kLanes * to.stride] = element.scale;
   }
 }
 
@@ -132,11 +150,20 @@ __device__ void finish_query(const Arguments& a, const Head& head, int token, in
 
 __device__ void finish_key_or_value(const Arguments& a, const Head& head, bool key, int token,
                                     int kv_head, int lane) {
-  const int64_t row = a.past.get() % kPanel + token;
-  for_elements(a, key ? a.keys : a.values, head, token, lane, [&](int i, float value) {
-    store_in_step(a, a.step, key, kv_head, row, i, value);
-    store_in_step(a, a.shared_step, key, kv_head, row, i, value);
-  });
+  const int64_t row = a.past.get() % kKvPanel + token;
+  // RoPE's pairs are no neighbours, a block's elements are.
+  __shared__ float values[kWarps][kMaxHeadDim];
+  float* own = values[threadIdx.x / kLanes];
+  for_elements(a, key ? a.keys : a.values, head, token, lane,
+               [&](int i, float value) { own[i] = value; });
+  __syncwarp();
+  for (int first = 0; first < a.head_dim; first += kLanes) {
+    const int i = first + lane;
+    const Rounded element = round_to(a.kv_dtype, i < a.head_dim ? own[i] : 0);
+    if (i >= a.head_dim) continue;
+    store_in_step(a, a.step, key, kv_head, row, i, element);
+    store_in_step(a, a.shared_step, key, kv_head, row, i, element);
+  }
 }
 
 /// A warp does one head of one token. Bound by latency for one token (48 warps of a llama-3-8b), by
@@ -178,7 +205,6 @@ void finish_heads(const HeadsLaunch& request, cudaStream_t stream) {
                             .num_kv_heads = static_cast<int>(kv_heads),
                             .group = static_cast<int>(args.group),
                             .head_dim = static_cast<int>(args.head_dim),
-                            .value_stride = static_cast<int>(args.step.value_stride()),
                             .norm_eps = args.input.norm_eps,
                             .neox = args.rope_order == RopeOrder::kNeox,
                             .cos_sin = args.cos_sin,
@@ -190,6 +216,8 @@ void finish_heads(const HeadsLaunch& request, cudaStream_t stream) {
                             .shared_q = request.shared_q,
                             .q_stride = args.q_stride,
                             .kv_dtype = args.step.dtype,
+                            .key_rows = args.step.keys(),
+                            .value_rows = args.step.values(),
                             .step = StepHeads(args.step),
                             .shared_step = StepHeads(request.shared_step)};
   const int64_t warps = tokens * kv_heads * (args.group + 2);

@@ -16,12 +16,20 @@ __device__ inline uint64_t global_timer_ns() {
   return ns;
 }
 
-/// Loads 16 bytes of device memory that no kernel writes meanwhile and that are read once: they
-/// leave what L1 holds alone. Not volatile, so that the compiler may have many in flight.
+/// Loads 16 or 8 bytes of device memory that no kernel writes meanwhile and that are read once:
+/// they leave what L1 holds alone. Not volatile, so that the compiler may have many in flight.
 __device__ inline uint4 load_streaming(const uint4* address) {
   uint4 value;
   asm("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
       : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
+      : "l"(address));
+  return value;
+}
+
+__device__ inline uint2 load_streaming(const uint2* address) {
+  uint2 value;
+  asm("ld.global.nc.L1::no_allocate.v2.u32 {%0, %1}, [%2];"
+      : "=r"(value.x), "=r"(value.y)
       : "l"(address));
   return value;
 }

@@ -13,6 +13,7 @@
 #include "kernels/dtype.h"
 #include "kernels/flag.h"
 #include "kernels/home.h"
+#include "kernels/kv_format.h"
 #include "kernels/range.h"
 
 namespace tandem {
@@ -104,13 +105,12 @@ struct GateUpArgs {
   bool publish = true;
 };
 
-/// Keys and values of consecutive positions (a cache) or of the new tokens (the step buffer).
-/// K is packed [kv_head][position / 16][head_dim][16 positions], so that a key panel is multiplied
-/// like a weight panel; V is [kv_head][position][value_stride], rows padded with zeros to
-/// value_stride = round_up(head_dim, 16). `dtype` is f16 or f32. Head 0 of the view is kv head
-/// `kv_heads.begin`. In a cache row 0 is position `positions.begin`, a multiple of kAttentionChunk.
-/// In a step buffer token t of a step after `past` positions lies in row past % 16 + t, so that
-/// chunk borders fall on panel borders in both.
+/// Keys and values of consecutive positions (a cache) or of the new tokens (the step buffer), head
+/// after head, each in panels of 16 positions (see KvLayout), so that a key panel is multiplied
+/// like a weight panel. Values are padded with zeros to round_up(head_dim, 16). `dtype` is one of
+/// kKvFormats. Head 0 of the view is kv head `kv_heads.begin`. In a cache row 0 is position
+/// `positions.begin`, a multiple of kAttentionChunk. In a step buffer token t of a step after
+/// `past` positions lies in row past % 16 + t, so that chunk borders fall on panel borders in both.
 struct KvView {
   DType dtype = DType::kF16;
   std::byte* k = nullptr;
@@ -119,20 +119,26 @@ struct KvView {
   Range positions;  ///< size is the capacity, a multiple of 16
   int64_t head_dim = 0;
 
-  int64_t value_stride() const { return round_up(head_dim, 16); }
-  int64_t k_head_bytes() const { return positions.size() * head_dim * info(dtype).block_bytes; }
-  int64_t v_head_bytes() const {
-    return positions.size() * value_stride() * info(dtype).block_bytes;
+  KvLayout keys() const { return key_layout(dtype, head_dim); }
+  KvLayout values() const { return value_layout(dtype, head_dim); }
+  int64_t k_head_bytes() const { return positions.size() * kv_row_bytes(keys()); }
+  int64_t v_head_bytes() const { return positions.size() * kv_row_bytes(values()); }
+  std::byte* keys_of(int64_t kv_head) const {
+    return k + (kv_head - kv_heads.begin) * k_head_bytes();
   }
-  /// Element 0 of a row's key; element d lies 16 d elements further.
-  std::byte* key(int64_t kv_head, int64_t row) const {
-    return k + (kv_head - kv_heads.begin) * k_head_bytes() +
-           (row / 16 * head_dim * 16 + row % 16) * info(dtype).block_bytes;
+  std::byte* values_of(int64_t kv_head) const {
+    return v + (kv_head - kv_heads.begin) * v_head_bytes();
   }
-  /// Element 0 of a row's value; elements are consecutive.
-  std::byte* value(int64_t kv_head, int64_t row) const {
-    return v + (kv_head - kv_heads.begin) * v_head_bytes() +
-           row * value_stride() * info(dtype).block_bytes;
+  /// The panel that holds a row.
+  std::byte* key_panel(int64_t kv_head, int64_t row) const {
+    return keys_of(kv_head) + row / kKvPanel * kv_panel_bytes(keys());
+  }
+  std::byte* value_panel(int64_t kv_head, int64_t row) const {
+    return values_of(kv_head) + row / kKvPanel * kv_panel_bytes(values());
+  }
+  KvRow key(int64_t kv_head, int64_t row) const { return kv_row(keys(), keys_of(kv_head), row); }
+  KvRow value(int64_t kv_head, int64_t row) const {
+    return kv_row(values(), values_of(kv_head), row);
   }
 };
 
@@ -161,7 +167,7 @@ struct QkvArgs {
   StepValue past;        ///< positions cached before this step: places the rows in `step`
   float* q = nullptr;    ///< [tokens x num_heads x head_dim], heads of kv_heads are written
   int64_t q_stride = 0;  ///< num_heads * head_dim
-  KvView step;           ///< row t is token t; rounded to step.dtype; exchanged memory
+  KvView step;           ///< rounded to step.dtype; exchanged memory
   bool publish = true;   ///< of q, keys and values
 };
 

@@ -15,6 +15,7 @@
 #include "kernels/formats.h"
 #include "kernels/half.h"
 #include "kernels/kernel_set.h"
+#include "kernels/kv_format.h"
 #include "kernels/range.h"
 
 #define TANDEM_TEXT(x) #x
@@ -25,6 +26,8 @@ namespace tandem::TANDEM_ISA {
 #include TANDEM_VEC  // CMake says which vector type the set works on
 
 #include "kernels/body_math.h"
+//
+#include "kernels/body_kv.h"
 //
 #include "kernels/body_attention.h"
 #include "kernels/body_linear.h"

@@ -46,10 +46,10 @@ inline constexpr int64_t kTileTokens = 16;
 inline constexpr int64_t kPanelColumns = 16;
 
 /// A run of consecutive key/value rows: positions [begin, end) of a chunk, counted from the chunk's
-/// start. K [panel][head_dim][16 positions], V [row][round_up(head_dim, 16)].
+/// start. Panels are those of KvLayout.
 struct KvRun {
   const std::byte* k = nullptr;  ///< the panel that holds position `begin`, lane begin % 16
-  const std::byte* v = nullptr;  ///< the row of position `begin`
+  const std::byte* v = nullptr;  ///< likewise
   int64_t begin = 0;
   int64_t end = 0;
 };
@@ -86,8 +86,8 @@ struct KernelSet {
   void (*attention)(const AttentionTile& tile);
   /// The state `from` merged into `into`.
   void (*merge)(const float* from, float* into, int64_t head_dim);
-  void (*convert)(DType kv_dtype, const float* x, int64_t n,
-                  std::byte* out);  ///< round to f16, or copy f32
+  /// Rounds a row to a KV format: its n elements, then its scales. The same bits in every set.
+  void (*convert)(DType kv_dtype, const float* x, int64_t n, std::byte* out);
   int64_t (*argmax)(const float* x, int64_t n);
   /// Read `bytes` once, 64-byte lines, at this ISA's full width; returns a checksum. For bandwidth
   /// probes.

@@ -1,5 +1,6 @@
 #include "kernels/reference.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -7,6 +8,7 @@
 
 #include "kernels/formats.h"
 #include "kernels/half.h"
+#include "kernels/kv_format.h"
 
 namespace tandem::reference {
 namespace {
@@ -53,6 +55,16 @@ double element(DType dtype, const std::byte* row, int64_t i) {
   }
   const int byte = read<uint8_t>(block + 2 + j % 16);
   return double{f16_to_f32(read<uint16_t>(block))} * ((j < 16 ? byte & 15 : byte >> 4) - 8);
+}
+
+/// The largest magnitude of a block counts 127; its share is kept in f16.
+void round_block(double* x) {
+  float top = 0;
+  for (int64_t i = 0; i < kKvBlock; ++i) top = std::max(top, static_cast<float>(std::abs(x[i])));
+  const double scale = f16_to_f32(f32_to_f16(top / 127.0f));
+  const float inverse = top > 1e-30f ? 127.0f / top : 0.0f;
+  for (int64_t i = 0; i < kKvBlock; ++i)
+    x[i] = std::nearbyint(static_cast<float>(x[i]) * inverse) * scale;
 }
 
 /// Keys and values of every position that a part may see, the cached before the new.
@@ -109,6 +121,28 @@ Matrix dequantize(const MatrixSource& source) {
   const int64_t bytes = row_bytes(source.dtype, source.k);
   for (int64_t c = 0; c < source.columns; ++c)
     values.row(c) = dequantize_row(source.dtype, source.rows + c * bytes, source.k);
+  return values;
+}
+
+Matrix kv_rounded(DType dtype, const Matrix& rows) {
+  Matrix kept = rows;
+  if (dtype == DType::kQ8_0) {
+    for (int64_t i = 0; i < kept.size(); i += kKvBlock) round_block(kept.data() + i);
+    return kept;
+  }
+  return kept.unaryExpr([dtype](double exact) -> double {
+    const auto x = static_cast<float>(exact);
+    if (dtype == DType::kF16) return f16_to_f32(f32_to_f16(x));
+    return dtype == DType::kBF16 ? bf16_to_f32(f32_to_bf16(x)) : x;
+  });
+}
+
+Matrix kv_row(DType dtype, const std::byte* row, int64_t n) {
+  if (dtype != DType::kQ8_0) return dequantize_row(dtype, row, n);
+  Matrix values(1, n);
+  for (int64_t i = 0; i < n; ++i)
+    values(0, i) = read<int8_t>(row + i) *
+                   double{f16_to_f32(read<uint16_t>(row + n + i / kKvBlock * kKvScaleBytes))};
   return values;
 }
 

@@ -21,6 +21,11 @@ Matrix from_floats(const float* values, int64_t rows, int64_t columns);
 Matrix dequantize_row(DType dtype, const std::byte* row, int64_t k);
 /// All rows: [source.columns x source.k].
 Matrix dequantize(const MatrixSource& source);
+/// What a KV cache gives back of keys or values: every element rounded to the format, q8_0 in
+/// blocks of 32 by their largest magnitude in float, as kernels do.
+Matrix kv_rounded(DType dtype, const Matrix& rows);
+/// Values of a row of n elements as KernelSet::convert() leaves it: [1 x n].
+Matrix kv_row(DType dtype, const std::byte* row, int64_t n);
 /// Row token_ids[t] of the table: [tokens x table.k].
 Matrix embed(const MatrixSource& table, std::span<const int32_t> token_ids);
 

@@ -29,6 +29,19 @@ inline void store_f16(void* p, Vec x) {
   _mm_storeu_si128(halves, _mm256_cvtps_ph(x.a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
   _mm_storeu_si128(halves + 1, _mm256_cvtps_ph(x.b, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
+inline Vec load_bf16(const void* p) {
+  const __m128i* quads = static_cast<const __m128i*>(p);
+  const __m256i a = _mm256_cvtepu16_epi32(_mm_loadu_si128(quads));
+  const __m256i b = _mm256_cvtepu16_epi32(_mm_loadu_si128(quads + 1));
+  return {_mm256_castsi256_ps(_mm256_slli_epi32(a, 16)),
+          _mm256_castsi256_ps(_mm256_slli_epi32(b, 16))};
+}
+inline Vec broadcast_f16(const void* p) {
+  int16_t half;
+  __builtin_memcpy(&half, p, sizeof half);
+  const __m256 x = _mm256_cvtph_ps(_mm_set1_epi16(half));
+  return {x, x};
+}
 inline Vec add(Vec x, Vec y) { return {_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b)}; }
 inline Vec sub(Vec x, Vec y) { return {_mm256_sub_ps(x.a, y.a), _mm256_sub_ps(x.b, y.b)}; }
 inline Vec mul(Vec x, Vec y) { return {_mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b)}; }

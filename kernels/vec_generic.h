@@ -46,6 +46,16 @@ inline void store_f16(void* p, Vec x) {
   for (int i = 0; i < 16; ++i) half[i] = f32_to_f16(x.lane[i]);
   __builtin_memcpy(p, half, sizeof half);
 }
+inline Vec load_bf16(const void* p) {
+  uint16_t bits[16];
+  __builtin_memcpy(bits, p, sizeof bits);
+  return each([&](int i) { return bf16_to_f32(bits[i]); });
+}
+inline Vec broadcast_f16(const void* p) {
+  uint16_t half;
+  __builtin_memcpy(&half, p, sizeof half);
+  return broadcast(f16_to_f32(half));
+}
 inline Vec add(const Vec& x, const Vec& y) {
   return each([&](int i) { return x.lane[i] + y.lane[i]; });
 }

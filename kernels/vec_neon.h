@@ -42,6 +42,18 @@ inline void store_f16(void* p, Vec x) {
     __builtin_memcpy(static_cast<uint16_t*>(p) + 4 * i, &bits, sizeof bits);
   }
 }
+inline Vec load_bf16(const void* p) {
+  return each<Vec>([=](int i) {
+    uint16x4_t bits;
+    __builtin_memcpy(&bits, static_cast<const uint16_t*>(p) + 4 * i, sizeof bits);
+    return vreinterpretq_f32_u32(vshll_n_u16(bits, 16));
+  });
+}
+inline Vec broadcast_f16(const void* p) {
+  uint16_t half;
+  __builtin_memcpy(&half, p, sizeof half);
+  return broadcast(f16_to_f32(half));
+}
 inline Vec add(Vec x, Vec y) {
   return each<Vec>([&](int i) { return vaddq_f32(x.q[i], y.q[i]); });
 }

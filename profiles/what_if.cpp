@@ -47,7 +47,7 @@ void scale_unit(UnitProfile& unit, double speedup, double memory_per_s) {
   }
   for (AttentionCurve& curve : unit.attention) {
     const double bytes_per_position =
-        2.0 * static_cast<double>(curve.head_dim * info(curve.kv_dtype).block_bytes);
+        2.0 * static_cast<double>(row_bytes(curve.kv_dtype, curve.head_dim));
     scale_curve(curve.seconds, speedup, bytes_per_position, memory_per_s);
   }
 }

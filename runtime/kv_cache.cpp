@@ -1,7 +1,5 @@
 // Where keys and values live: memory per unit and layer, and seeded contents for runs at depth.
-#include <cstring>
-
-#include "kernels/half.h"
+#include "kernels/kernel_set.h"
 #include "runtime/placement.h"
 
 namespace tandem {
@@ -79,22 +77,15 @@ float next_value(uint64_t& state) {
   return static_cast<float>(static_cast<int32_t>(next_random(state) >> 32)) * 0x1p-31f;
 }
 
-void write_element(DType dtype, float value, std::byte* out) {
-  if (dtype == DType::kF32) {
-    std::memcpy(out, &value, sizeof value);
-    return;
-  }
-  const uint16_t half = f32_to_f16(value);
-  std::memcpy(out, &half, sizeof half);
-}
-
 /// Row `row` of a view of one head.
-void fill_row(const KvView& view, int64_t row, uint64_t seed) {
-  const int64_t element = info(view.dtype).block_bytes;
+void fill_row(const KernelSet& kernels, const KvView& view, int64_t row, uint64_t seed) {
+  float key[kMaxHeadDim], value[kMaxHeadDim];
   for (int64_t d = 0; d < view.head_dim; ++d) {
-    write_element(view.dtype, next_value(seed), view.key(0, row) + 16 * d * element);
-    write_element(view.dtype, next_value(seed), view.value(0, row) + d * element);
+    key[d] = next_value(seed);
+    value[d] = next_value(seed);
   }
+  store_kv_row(kernels, view.dtype, key, view.head_dim, view.keys(), view.key(0, row));
+  store_kv_row(kernels, view.dtype, value, view.head_dim, view.values(), view.value(0, row));
 }
 
 /// Positions of one head, made on the host and written to where they live.
@@ -107,13 +98,15 @@ void fill_head(const KvView& to, Device& device, int64_t layer, int64_t head, Ra
   std::vector<std::byte> v(static_cast<size_t>(made.v_head_bytes()));
   made.k = k.data();
   made.v = v.data();
+  const KernelSet& kernels = kernel_set("");  // all of them round alike
   for (int64_t p = positions.begin; p < positions.end; ++p) {
     const auto key = static_cast<uint64_t>((layer << 44) + (head << 32) + p);
-    fill_row(made, p - positions.begin, seed * 0x2545f4914f6cdd1du + key * 0x9e3779b97f4a7c15u);
+    fill_row(kernels, made, p - positions.begin,
+             seed * 0x2545f4914f6cdd1du + key * 0x9e3779b97f4a7c15u);
   }
   const int64_t row = positions.begin - to.positions.begin;  // of a home: the start of a panel
-  device.write(to.key(head, row), k.data(), std::ssize(k));
-  device.write(to.value(head, row), v.data(), std::ssize(v));
+  device.write(to.key_panel(head, row), k.data(), std::ssize(k));
+  device.write(to.value_panel(head, row), v.data(), std::ssize(v));
 }
 
 }  // namespace

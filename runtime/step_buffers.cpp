@@ -101,11 +101,11 @@ std::vector<Block> blocks_of(const Transfer& transfer, const ModelSpec& spec, co
   const KvView& view = buffers.step[static_cast<size_t>(transfer.index)];
   KvView used = view;
   used.positions = {0, step_rows(step.tokens)};
-  return {{.data = view.key(transfer.range.begin, 0),
+  return {{.data = view.keys_of(transfer.range.begin),
            .rows = transfer.range.size(),
            .bytes = used.k_head_bytes(),
            .stride = view.k_head_bytes()},
-          {.data = view.value(transfer.range.begin, 0),
+          {.data = view.values_of(transfer.range.begin),
            .rows = transfer.range.size(),
            .bytes = used.v_head_bytes(),
            .stride = view.v_head_bytes()}};

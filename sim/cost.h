@@ -69,6 +69,9 @@ class CostModel {
   int num_memories() const;
   /// Dtypes of the model that the profile has no curve for.
   std::vector<DType> unmeasured() const { return unmeasured_; }
+  /// The format of the plan's KV cache, where a unit's attention was measured in others alone: it
+  /// is priced from one of them by bytes.
+  std::optional<DType> unmeasured_kv() const { return unmeasured_kv_; }
   /// Whether the weights, keys and values that the CPU units of its memory read in a decode step of
   /// the plan's workload stay in the last-level cache. Never of a CUDA unit, which does not read
   /// through that cache.
@@ -145,6 +148,7 @@ class CostModel {
   std::vector<const Curve*> direct_copies_;
   std::vector<ContentionSet> contention_;
   std::vector<DType> unmeasured_;
+  std::optional<DType> unmeasured_kv_;
 };
 
 }  // namespace tandem

@@ -244,6 +244,7 @@ void CostModel::find_attention(UnitCost& unit, DType kv_dtype) {
   const auto nearest = std::min_element(
       curves.begin(), curves.end(), [&](auto& a, auto& b) { return distance(a) < distance(b); });
   if (nearest == curves.end()) return;
+  if (nearest->kv_dtype != kv_dtype) unmeasured_kv_ = kv_dtype;
   for (const AttentionCurve& curve : curves)
     if (curve.kv_dtype == nearest->kv_dtype && curve.head_dim == nearest->head_dim &&
         curve.group == nearest->group)

@@ -21,8 +21,9 @@ std::vector<int64_t> depths(size_t tokens, std::span<const int32_t> parents) {
 
 }  // namespace
 
-ReferenceModel::ReferenceModel(const Model& model)
+ReferenceModel::ReferenceModel(const Model& model, std::optional<DType> kv)
     : model_(model),
+      kv_(kv),
       lm_head_(reference::dequantize(model.lm_head)),
       frequencies_(inverse_frequencies(model.spec.rope_theta, model.spec.rope_dim,
                                        model.spec.rope_factors)) {
@@ -52,13 +53,17 @@ Matrix ReferenceModel::attend(size_t layer, const Matrix& x, const Tokens& token
   const Matrix input = reference::rms_norm(x, weights.attn_norm, spec.norm_eps);
   Matrix q = reference::linear(input, layers_[layer].q, weights.q_bias);
   Matrix k = reference::linear(input, layers_[layer].k, weights.k_bias);
-  const Matrix v = reference::linear(input, layers_[layer].v, weights.v_bias);
+  Matrix v = reference::linear(input, layers_[layer].v, weights.v_bias);
   if (!weights.q_norm.empty()) q = reference::rms_norm(q, weights.q_norm, spec.norm_eps);
   if (!weights.k_norm.empty()) k = reference::rms_norm(k, weights.k_norm, spec.norm_eps);
   const RopeOrder order =
       spec.architecture == Architecture::kLlama ? RopeOrder::kNormal : RopeOrder::kNeox;
   reference::rope(q, spec.head_dim, order, tokens.positions, frequencies_);
   reference::rope(k, spec.head_dim, order, tokens.positions, frequencies_);
+  if (kv_) {
+    k = reference::kv_rounded(*kv_, k);
+    v = reference::kv_rounded(*kv_, v);
+  }
   const Matrix none;
   const auto state =
       reference::attention({.q = q,

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -13,8 +14,9 @@ namespace tandem {
 
 class ReferenceModel {
  public:
-  /// Dequantises every matrix; keeps a reference to `model`.
-  explicit ReferenceModel(const Model& model);
+  /// Dequantises every matrix; keeps a reference to `model`. Keys and values are exact, or rounded
+  /// to a KV format.
+  explicit ReferenceModel(const Model& model, std::optional<DType> kv = {});
 
   /// Logits [tokens x vocab_size] of one forward pass from an empty context. `parents[t]` is the
   /// index of the token before token t, -1 = none; empty = a chain.
@@ -33,6 +35,7 @@ class ReferenceModel {
   reference::Matrix feed_forward(size_t layer, const reference::Matrix& x) const;
 
   const Model& model_;
+  std::optional<DType> kv_;
   std::vector<Layer> layers_;
   reference::Matrix lm_head_;
   std::vector<double> frequencies_;

@@ -19,6 +19,19 @@ constexpr double kRoundingBF16 = 3.8e-3;
 constexpr double kRoundingF16 = 7e-4;
 constexpr double kRoundingF32 = 5e-6;
 
+double kv_rounding(DType kv_dtype) {
+  switch (kv_dtype) {
+    case DType::kF32:
+      return kRoundingF32;
+    case DType::kBF16:
+      return kRoundingBF16;
+    case DType::kQ8_0:
+      return kRoundingQ8;
+    default:
+      return kRoundingF16;
+  }
+}
+
 /// Kernel sets of the units that have columns.
 std::set<std::string> kernel_sets_of(const Plan& plan, const std::vector<Unit>& units) {
   std::set<std::string> isas;
@@ -71,7 +84,7 @@ bool keeps_every_bit(const Plan& plan, const std::vector<Unit>& units) {
 }
 
 double rounding_tolerance(const ModelSpec& model, DType kv_dtype) {
-  double per_layer = kv_dtype == DType::kF32 ? kRoundingF32 : kRoundingF16;
+  double per_layer = kv_rounding(kv_dtype);
   for (const LayerDTypes& layer : model.layers)
     for (const DType dtype :
          {layer.q, layer.k, layer.v, layer.out, layer.gate, layer.up, layer.down}) {

@@ -9,6 +9,7 @@
 #include <filesystem>
 
 #include "kernels/error.h"
+#include "kernels/kv_format.h"
 #include "profiles/profile_yaml.h"
 #include "tuner/dtype_mix.h"
 #include "tuner/interrupt.h"
@@ -86,10 +87,14 @@ DType parse_dtype_option(const std::string& option, const std::string& text) {
       fmt::format("{}: unknown dtype '{}', expected one of {}", option, text, dtype_names()));
 }
 
-DType parse_kv_dtype(const std::string& text) {
+DType parse_kv_dtype(const std::string& text, const ModelSpec& model) {
   const auto dtype = parse_dtype(text);
-  if (dtype == DType::kF16 || dtype == DType::kF32) return *dtype;
-  throw Error(fmt::format("--kv: '{}' is no dtype of a KV cache, expected f16 or f32", text));
+  if (!dtype || !is_kv_format(*dtype))
+    throw Error(fmt::format("--kv: '{}' is no dtype of a KV cache, expected {}", text,
+                            kv_format_names(model.head_dim)));
+  const std::string problem = kv_format_problem(*dtype, model.head_dim);
+  if (!problem.empty()) throw Error(fmt::format("--kv: {}", problem));
+  return *dtype;
 }
 
 std::string plan_source(const std::string& model) {

@@ -52,8 +52,8 @@ void add_output_options(CLI::App& app, OutputArgs& args);
 
 /// Error naming the option, the value and the dtypes there are.
 DType parse_dtype_option(const std::string& option, const std::string& text);
-/// f16 or f32.
-DType parse_kv_dtype(const std::string& text);
+/// Of `--kv`. Error unless it is a format that KV caches of the model can have.
+DType parse_kv_dtype(const std::string& text, const ModelSpec& model);
 
 /// What a plan records of `--model`: a file's absolute path, so that the plan may be read from
 /// anywhere; a shape's name as it is.

@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "kernels/error.h"
+#include "kernels/kv_format.h"
 #include "tuner/cli.h"
 #include "tuner/commands.h"
 #include "tuner/memory_limits.h"
@@ -40,9 +41,10 @@ Workload workload(const PlanArgs& args, const ModelSpec& model) {
   return workload;
 }
 
-SearchOptions search_options(const PlanArgs& args, const MachineProfile& machine) {
+SearchOptions search_options(const PlanArgs& args, const ModelSpec& model,
+                             const MachineProfile& machine) {
   SearchOptions options;
-  options.kv_dtype = parse_kv_dtype(args.kv);
+  options.kv_dtype = parse_kv_dtype(args.kv, model);
   options.budget_bytes = device_budgets(machine, parse_budgets(args.budgets, machine));
   options.units = split_list(args.units);
   for (const std::string& unit : options.units) {
@@ -173,8 +175,8 @@ void take_layers(SearchResult& result) {
 
 void plan(const PlanArgs& args) {
   const MachineProfile machine = open_machine(args.machine);
-  SearchOptions options = search_options(args, machine);
   const ModelSpec model = open_spec(model_source(args.model));
+  SearchOptions options = search_options(args, model, machine);
   options.workload = workload(args, model);
   prepare_output(args.output, {args.model.model, args.machine.machine});
   Report report{.result = search(model, machine, options),
@@ -204,7 +206,7 @@ void add_workload_options(CLI::App& command, PlanArgs& args) {
       .add_option("--prompt", args.prompt,
                   "tokens of the prefill that is planned (default: 512, or what the model allows)")
       ->check(CLI::PositiveNumber);
-  command.add_option("--kv", args.kv, "element type of the KV cache: f16 or f32")
+  command.add_option("--kv", args.kv, "format of the KV cache: " + kv_format_names())
       ->capture_default_str();
 }
 

@@ -33,6 +33,7 @@ struct Outcome {
   Interval interval;
   Ledger ledger;
   std::vector<std::string> unmeasured;  ///< dtypes of the model, priced by their bytes
+  std::optional<DType> unmeasured_kv;   ///< of the KV cache, likewise
 };
 
 /// The step that the options describe. A tree is verified: logits of all its tokens, and the host
@@ -61,6 +62,7 @@ Outcome simulate_step(const ModelSpec& model, const MachineProfile& machine, con
   const CostModel cost(model, machine, plan);
   Outcome outcome;
   for (const DType dtype : cost.unmeasured()) outcome.unmeasured.emplace_back(name(dtype));
+  outcome.unmeasured_kv = cost.unmeasured_kv();
   outcome.graph = lower(model, plan, step);
   outcome.timeline = simulate(model, plan, outcome.graph, cost);
   outcome.interval = interval_90(outcome.graph, cost, outcome.timeline);
@@ -84,6 +86,7 @@ Json outcome_json(const Outcome& outcome, const Plan& plan, const MachineProfile
           {"interval_90_s", {outcome.interval.low_s, outcome.interval.high_s}},
           {"tokens_per_s", to_json(tokens_per_s(outcome))},
           {"unmeasured", outcome.unmeasured},
+          {"unmeasured_kv", outcome.unmeasured_kv ? name(*outcome.unmeasured_kv) : ""},
           {"ledger", to_json(outcome.ledger, plan.units)}};
 }
 
@@ -114,6 +117,9 @@ void print_outcome(const Outcome& outcome, const Plan& plan, const MachineProfil
   for (const std::string& dtype : outcome.unmeasured)
     fmt::print(stderr, "warning: {} was not measured on {}: priced by its bytes\n", dtype,
                machine.machine.name);
+  if (outcome.unmeasured_kv)
+    fmt::print(stderr, "warning: a KV cache of {} was not measured on {}: priced by its bytes\n",
+               name(*outcome.unmeasured_kv), machine.machine.name);
 }
 
 ModelSource source(const SimulateArgs& args) {

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "kernels/error.h"
+#include "kernels/kv_format.h"
 #include "profiles/checked_yaml.h"
 #include "tuner/plan_yaml.h"
 #include "tuner/shares.h"
@@ -201,8 +202,9 @@ Workload read_workload(const CheckedYaml& node) {
 
 DType read_kv_dtype(const CheckedYaml& node) {
   const auto dtype = parse_dtype(node.text());
-  if (dtype != DType::kF16 && dtype != DType::kF32)
-    node.fail(fmt::format("{} is no dtype of a cache; expected f16 or f32", node.text()));
+  if (!dtype || !is_kv_format(*dtype))
+    node.fail(
+        fmt::format("{} is no dtype of a cache; expected {}", node.text(), kv_format_names()));
   return *dtype;
 }
 
@@ -242,6 +244,8 @@ Plan read_plan_header(const std::string& path) { return read_header(CheckedYaml:
 Plan read_plan(const std::string& path, const ModelSpec& model) {
   const CheckedYaml root = CheckedYaml::load(path);
   Plan plan = read_header(root);
+  const std::string problem = kv_format_problem(plan.kv_dtype, model.head_dim);
+  if (!problem.empty()) root.at("kv").fail(problem);
   const CheckedYaml phases = root.at("phases");
   const Plan header = plan;
   for (const CheckedYaml& phase : phases.items())

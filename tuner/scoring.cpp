@@ -121,6 +121,11 @@ std::vector<std::string> Scorer::warnings(const Plan& plan) const {
     warnings.push_back(fmt::format(
         "{} was not measured on {}: priced from the nearest dtype (`tandem profile --dtypes {}`)",
         name(dtype), machine_.machine.name, name(dtype)));
+  if (const auto kv = cost.unmeasured_kv())
+    warnings.push_back(
+        fmt::format("attention over a KV cache of {} was not measured on {}: priced from another "
+                    "format by bytes",
+                    name(*kv), machine_.machine.name));
   std::vector<Step> steps = prefill_steps(options_.workload);
   steps.push_back(decode_step(options_.workload));
   size_t outside = 0, tasks = 0;

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "kernels/error.h"
+#include "kernels/kv_format.h"
 #include "profiles/profile_yaml.h"
 #include "profiles/topology.h"
 #include "runtime/memory_needs.h"
@@ -107,7 +108,7 @@ Plan plan_without_file(const Session& session, const SessionArgs& args, const Wo
       .kv_dtype = {},
       .budget_bytes = device_budgets(session.machine, parse_budgets(args.budgets, session.machine)),
       .units = {}};
-  options.kv_dtype = args.kv.empty() ? DType::kF16 : parse_kv_dtype(args.kv);
+  options.kv_dtype = args.kv.empty() ? DType::kF16 : parse_kv_dtype(args.kv, session.model->spec);
   return search(session.model->spec, session.machine, options).plan;
 }
 
@@ -140,7 +141,9 @@ void check_memory(const Session& session, const ExecutorOptions& options) {
 void add_session_options(CLI::App& app, SessionArgs& args) {
   add_model_options(app, args.model);
   add_machine_options(app, args.machine);
-  app.add_option("--kv", args.kv, "element type of the KV cache: f16 or f32 (default: the plan's)");
+  app.add_option(
+      "--kv", args.kv,
+      fmt::format("format of the KV cache: {} (default: the plan's)", kv_format_names()));
   app.add_flag("--force", args.force, "run a plan that was made for another model or machine");
 }
 
@@ -161,7 +164,7 @@ Session open_session(const SessionArgs& args, std::optional<int64_t> context) {
     session.plan = read_plan(args.plan, session.model->spec);
     if (!args.force) check_made_for(session.plan, session, args.plan);
   }
-  if (!args.kv.empty()) session.plan.kv_dtype = parse_kv_dtype(args.kv);
+  if (!args.kv.empty()) session.plan.kv_dtype = parse_kv_dtype(args.kv, session.model->spec);
   session.units = units_of(session.plan, session.machine, args.plan);
   return session;
 }

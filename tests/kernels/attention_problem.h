@@ -18,36 +18,31 @@ inline reference::Matrix random_halves(int64_t rows, int64_t columns, uint64_t s
 
 // Elements of a view whose memory the host reaches.
 
+inline double element_of(DType dtype, const KvLayout& layout, const KvRow& row, int64_t d) {
+  std::vector<std::byte> packed(static_cast<size_t>(kv_row_bytes(layout)));
+  copy_kv_row(layout, row, packed_kv_row(layout, packed.data()));
+  return reference::kv_row(dtype, packed.data(), layout.width)(0, d);
+}
 inline double key_at(const KvView& kv, int64_t head, int64_t row, int64_t d) {
-  const std::byte* at = kv.key(head, row) + 16 * d * info(kv.dtype).block_bytes;
-  return reference::dequantize_row(kv.dtype, at, 1)(0, 0);
+  return element_of(kv.dtype, kv.keys(), kv.key(head, row), d);
 }
 inline double value_at(const KvView& kv, int64_t head, int64_t row, int64_t d) {
-  const std::byte* at = kv.value(head, row) + d * info(kv.dtype).block_bytes;
-  return reference::dequantize_row(kv.dtype, at, 1)(0, 0);
-}
-
-inline void store_element(DType dtype, std::byte* at, double x) {
-  const auto single = static_cast<float>(x);
-  const uint16_t half = f32_to_f16(single);
-  if (dtype == DType::kF32) {
-    std::memcpy(at, &single, sizeof single);
-  } else {
-    std::memcpy(at, &half, sizeof half);
-  }
+  return element_of(kv.dtype, kv.values(), kv.value(head, row), d);
 }
 
 /// Stores row `row` of all heads from row `from` of [rows x kv_heads * head_dim] matrices.
 inline void put_row(const KvView& kv, int64_t row, const reference::Matrix& keys,
                     const reference::Matrix& values, int64_t from) {
-  const int64_t element = info(kv.dtype).block_bytes, d = kv.head_dim;
-  for (int64_t head = kv.kv_heads.begin; head < kv.kv_heads.end; ++head)
-    for (int64_t i = 0; i < kv.value_stride(); ++i) {
-      if (i < d)
-        store_element(kv.dtype, kv.key(head, row) + 16 * i * element, keys(from, head * d + i));
-      store_element(kv.dtype, kv.value(head, row) + i * element,
-                    i < d ? values(from, head * d + i) : 0);
-    }
+  const int64_t d = kv.head_dim;
+  const auto put = [&](const reference::Matrix& rows, int64_t head, const KvLayout& layout,
+                       const KvRow& to) {
+    const Eigen::RowVectorXf x = rows.row(from).middleCols(head * d, d).cast<float>();
+    store_kv_row(*kernel_sets().back(), kv.dtype, x.data(), d, layout, to);
+  };
+  for (int64_t head = kv.kv_heads.begin; head < kv.kv_heads.end; ++head) {
+    put(keys, head, kv.keys(), kv.key(head, row));
+    put(values, head, kv.values(), kv.value(head, row));
+  }
 }
 
 struct AttentionShape {
@@ -86,6 +81,15 @@ struct AttentionProblem {
                               .head_dim = s.head_dim,
                               .group = s.group,
                               .scale = scale()}));
+  }
+
+  /// As a cache of this format and a step buffer of it have keys and values.
+  AttentionProblem kept(DType dtype) const {
+    AttentionProblem rounded = *this;
+    for (reference::Matrix* rows :
+         {&rounded.cached_keys, &rounded.cached_values, &rounded.new_keys, &rounded.new_values})
+      *rows = reference::kv_rounded(dtype, *rows);
+    return rounded;
   }
 
   /// Token t alone, after the context and its ancestors have been decoded into the cache.

@@ -17,33 +17,29 @@ struct Run {
   Run(DType dtype_of_kv, Range positions_of_run, int64_t head_dim, uint64_t seed)
       : dtype(dtype_of_kv),
         positions(positions_of_run),
+        key_rows(key_layout(dtype, head_dim)),
+        value_rows(value_layout(dtype, head_dim)),
         keys(positions.size(), head_dim),
         values(positions.size(), head_dim),
-        k(round_up(positions.size() + 16, 16) * head_dim * 4),
-        v(positions.size() * round_up(head_dim, 16) * 4) {
-    std::memset(k.data(), 0xff,
-                static_cast<size_t>(round_up(positions.size() + 16, 16) * head_dim *
-                                    info(dtype).block_bytes));
-    const auto random = random_floats(2 * positions.size() * head_dim, seed);
+        k(round_up(positions.size() + 16, 16) * kv_row_bytes(key_rows)),
+        v(round_up(positions.size() + 16, 16) * kv_row_bytes(value_rows)) {
+    const int64_t rows = round_up(positions.size() + 16, 16);
+    std::memset(k.data(), 0xff, static_cast<size_t>(rows * kv_row_bytes(key_rows)));
+    std::memset(v.data(), 0xff, static_cast<size_t>(rows * kv_row_bytes(value_rows)));
     for (int64_t i = 0; i < positions.size(); ++i) {
-      const int64_t lane = positions.begin % 16 + i;
-      for (int64_t d = 0; d < head_dim; ++d) {
-        const float* pair = &random[static_cast<size_t>(2 * (i * head_dim + d))];
-        keys(i, d) = put(k.data(), (lane / 16 * head_dim + d) * 16 + lane % 16, pair[0]);
-        values(i, d) = put(v.data(), i * round_up(head_dim, 16) + d, pair[1]);
-      }
+      const auto row = static_cast<uint64_t>(1000 * seed) + static_cast<uint64_t>(2 * i);
+      keys.row(i) = put(key_rows, k.data(), i, random_floats(head_dim, row));
+      values.row(i) = put(value_rows, v.data(), i, random_floats(head_dim, row + 1));
     }
   }
 
-  /// Stores a value as the run's dtype and returns what was stored.
-  double put(std::byte* base, int64_t index, float x) const {
-    if (dtype == DType::kF32) {
-      std::memcpy(base + 4 * index, &x, 4);
-      return x;
-    }
-    const uint16_t half = f32_to_f16(x);
-    std::memcpy(base + 2 * index, &half, 2);
-    return f16_to_f32(half);
+  /// Stores position i of the run and returns what was stored.
+  Matrix put(const KvLayout& layout, std::byte* head, int64_t i,
+             const std::vector<float>& x) const {
+    const auto n = static_cast<int64_t>(x.size());
+    const KvRow to = kv_row(layout, head, positions.begin % 16 + i);
+    store_kv_row(*kernel_sets().back(), dtype, x.data(), n, layout, to);
+    return reference::kv_rounded(dtype, reference::from_floats(x.data(), 1, n));
   }
 
   KvRun view() const {
@@ -52,9 +48,24 @@ struct Run {
 
   DType dtype;
   Range positions;
+  KvLayout key_rows, value_rows;
   Matrix keys, values;
   AlignedBytes k, v;
 };
+
+/// What a run keeps, in f32.
+Run in_f32(const Run& run) {
+  Run copy(DType::kF32, run.positions, run.keys.cols(), 0);
+  const auto put = [&](const KvLayout& layout, AlignedBytes& bytes, const Matrix& rows, int64_t i) {
+    const Eigen::RowVectorXf row = rows.row(i).cast<float>();
+    copy.put(layout, bytes.data(), i, {row.data(), row.data() + row.size()});
+  };
+  for (int64_t i = 0; i < run.positions.size(); ++i) {
+    put(copy.key_rows, copy.k, run.keys, i);
+    put(copy.value_rows, copy.v, run.values, i);
+  }
+  return copy;
+}
 
 std::vector<float> empty_state(int64_t head_dim) {
   std::vector<float> state(static_cast<size_t>(head_dim + 2));
@@ -207,49 +218,77 @@ TEST_CASE("a tile of attention is the reference's for all cached and new positio
 
 TEST_CASE("a row's state is the same bits whichever rows share its tile") {
   for (const KernelSet* set : kernel_sets()) {
-    CAPTURE(set->name);
-    const Run cached(DType::kF16, {0, 100}, 80, 3), fresh(DType::kF16, {100, 116}, 80, 4);
-    const AttentionTileProblem problem(cached, fresh, 80);
-    const auto whole = problem.run(*set, {0, 16});
-    int64_t wrong = 0;
-    for (int64_t begin = 0; begin < 16; ++begin)
-      for (int64_t end = begin + 1; end <= 16; ++end) {
-        const auto part = problem.run(*set, {begin, end});
-        for (int64_t r = begin; r < end; ++r)
-          wrong += differing(part[static_cast<size_t>(r - begin)], whole[static_cast<size_t>(r)]);
+    for (const DType dtype : kKvFormats) {
+      CAPTURE(set->name);
+      CAPTURE(name(dtype));
+      const int64_t head_dim = has_format(80, dtype) ? 80 : 96;
+      const Run cached(dtype, {0, 100}, head_dim, 3), fresh(dtype, {100, 116}, head_dim, 4);
+      const AttentionTileProblem problem(cached, fresh, head_dim);
+      const auto whole = problem.run(*set, {0, 16});
+      int64_t wrong = 0;
+      for (int64_t begin = 0; begin < 16; ++begin)
+        for (int64_t end = begin + 1; end <= 16; ++end) {
+          const auto part = problem.run(*set, {begin, end});
+          for (int64_t r = begin; r < end; ++r)
+            wrong += differing(part[static_cast<size_t>(r - begin)], whole[static_cast<size_t>(r)]);
+        }
+      CHECK(wrong == 0);
+    }
+  }
+}
+
+TEST_CASE("in every KV format attention has the bits that it has over the same values in f32") {
+  for (const KernelSet* set : kernel_sets()) {
+    for (const DType dtype : kKvFormats) {
+      for (const int64_t head_dim : {32, 64, 96, 128}) {
+        CAPTURE(set->name);
+        CAPTURE(name(dtype));
+        CAPTURE(head_dim);
+        for (const auto& [cached_positions, new_positions] : kRuns) {
+          CAPTURE(cached_positions.end);
+          CAPTURE(new_positions.end);
+          const Run cached(dtype, cached_positions, head_dim, 7);
+          const Run fresh(dtype, new_positions, head_dim, 8);
+          const Run cached_f32 = in_f32(cached), fresh_f32 = in_f32(fresh);
+          CHECK(AttentionTileProblem(cached, fresh, head_dim).run(*set, {0, 15}) ==
+                AttentionTileProblem(cached_f32, fresh_f32, head_dim).run(*set, {0, 15}));
+        }
       }
-    CHECK(wrong == 0);
+    }
   }
 }
 
 TEST_CASE("a position counts the same bits whether it is cached or new") {
   for (const KernelSet* set : kernel_sets()) {
-    CAPTURE(set->name);
-    const Run all(DType::kF16, {0, 60}, 64, 5), none(DType::kF16, {60, 60}, 64, 6);
-    const auto cached = AttentionTileProblem(all, none, 64).run(*set, {0, 16});
-    // The last 23 of the same positions as a run of new ones, which starts within a panel.
-    KvRun old = all.view(), recent = all.view();
-    old.end = recent.begin = 37;
-    recent.k += 37 / 16 * 16 * 64 * 2;
-    recent.v += 37 * 64 * 2;
-    const AttentionTileProblem problem(all, none, 64);
-    AlignedBytes scratch(kAttentionScratchFloats * 4);
-    for (int64_t r = 0; r < 16; ++r) {
-      std::vector<float> state = problem.before(r);
-      const float* query = &problem.q[static_cast<size_t>(r * 64)];
-      float* out = state.data();
-      const int32_t visible = 23;
-      set->attention({.kv_dtype = DType::kF16,
-                      .head_dim = 64,
-                      .scale = problem.scale(),
-                      .q = &query,
-                      .rows = 1,
-                      .cached = old,
-                      .fresh = recent,
-                      .visible_new = &visible,
-                      .scratch = reinterpret_cast<float*>(scratch.data()),
-                      .state = &out});
-      CHECK(differing(state, cached[static_cast<size_t>(r)]) == 0);
+    for (const DType dtype : kKvFormats) {
+      CAPTURE(set->name);
+      CAPTURE(name(dtype));
+      const Run all(dtype, {0, 60}, 64, 5), none(dtype, {60, 60}, 64, 6);
+      const auto cached = AttentionTileProblem(all, none, 64).run(*set, {0, 16});
+      // The last 23 of the same positions as a run of new ones, which starts within a panel.
+      KvRun old = all.view(), recent = all.view();
+      old.end = recent.begin = 37;
+      recent.k += 37 / 16 * kv_panel_bytes(all.key_rows);
+      recent.v += 37 / 16 * kv_panel_bytes(all.value_rows);
+      const AttentionTileProblem problem(all, none, 64);
+      AlignedBytes scratch(kAttentionScratchFloats * 4);
+      for (int64_t r = 0; r < 16; ++r) {
+        std::vector<float> state = problem.before(r);
+        const float* query = &problem.q[static_cast<size_t>(r * 64)];
+        float* out = state.data();
+        const int32_t visible = 23;
+        set->attention({.kv_dtype = dtype,
+                        .head_dim = 64,
+                        .scale = problem.scale(),
+                        .q = &query,
+                        .rows = 1,
+                        .cached = old,
+                        .fresh = recent,
+                        .visible_new = &visible,
+                        .scratch = reinterpret_cast<float*>(scratch.data()),
+                        .state = &out});
+        CHECK(differing(state, cached[static_cast<size_t>(r)]) == 0);
+      }
     }
   }
 }

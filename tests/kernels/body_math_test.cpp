@@ -67,6 +67,25 @@ TEST_CASE("conversion to f16 rounds every element to nearest, to f32 copies") {
   }
 }
 
+TEST_CASE("a row is rounded to every KV format as the reference does, block by block") {
+  for (const KernelSet* set : kernel_sets()) {
+    for (const DType dtype : kKvFormats) {
+      CAPTURE(set->name);
+      CAPTURE(name(dtype));
+      for (const int64_t n : {32, 64, 96, 512}) {
+        std::vector<float> x = random_floats(n, static_cast<uint64_t>(n), 10);
+        std::fill_n(x.begin(), 32, n == 64 ? 0.0f : 0x1p-140f);  // a block that no scale is left of
+        x[static_cast<size_t>(n - 1)] = -300;
+        const Matrix exact = reference::from_floats(x.data(), 1, n);
+        std::vector<std::byte> row(static_cast<size_t>(row_bytes(dtype, n) + 1), std::byte{7});
+        set->convert(dtype, x.data(), n, row.data());
+        CHECK(reference::kv_row(dtype, row.data(), n) == reference::kv_rounded(dtype, exact));
+        CHECK(row.back() == std::byte{7});
+      }
+    }
+  }
+}
+
 TEST_CASE("of several largest values the first is the argmax") {
   for (const KernelSet* set : kernel_sets()) {
     CAPTURE(set->name);

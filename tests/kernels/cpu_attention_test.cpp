@@ -57,11 +57,11 @@ struct CpuProblem : AttentionProblem {
 };
 
 /// Tokens whose result in the step differs from the one they have when decoded one after another.
-int64_t unlike_sequential(const CpuProblem& problem, const TestUnit& unit) {
-  const std::vector<float> together = problem.whole(*unit, DType::kF16);
+int64_t unlike_sequential(const CpuProblem& problem, const TestUnit& unit, DType dtype) {
+  const std::vector<float> together = problem.whole(*unit, dtype);
   int64_t wrong = 0;
   for (int64_t t = 0; t < problem.s.tokens; ++t) {
-    const std::vector<float> alone = CpuProblem(problem.alone(t)).whole(*unit, DType::kF16);
+    const std::vector<float> alone = CpuProblem(problem.alone(t)).whole(*unit, dtype);
     wrong += !std::equal(alone.begin(), alone.end(), together.begin() + t * problem.q_stride());
   }
   return wrong;
@@ -89,14 +89,15 @@ TEST_CASE("a unit's attention is the reference's, near and far into the context"
   for (const KernelSet* set : kernel_sets()) {
     const TestUnit unit(*set, 2);
     for (const Shape& shape : shapes) {
-      for (const DType dtype : {DType::kF16, DType::kF32}) {
+      for (const DType dtype : kKvFormats) {
+        if (!has_format(shape.head_dim, dtype)) continue;
         CAPTURE(set->name);
         CAPTURE(name(dtype));
         CAPTURE(shape.tokens);
         CAPTURE(shape.past);
         CAPTURE(shape.head_dim);
         const CpuProblem problem(shape);
-        check_near(problem.whole(*unit, dtype), problem.exact(), kTolerance);
+        check_near(problem.whole(*unit, dtype), problem.kept(dtype).exact(), kTolerance);
       }
     }
   }
@@ -106,10 +107,13 @@ TEST_CASE("a tree's tokens see their ancestors and no siblings") {
   for (const KernelSet* set : kernel_sets()) {
     const TestUnit unit(*set, 2);
     for (const int64_t past : {0, 5, 250, 300}) {
-      CAPTURE(set->name);
-      CAPTURE(past);
       const CpuProblem problem({8, past}, {-1, -1, 0, 0, 2, 3, 1, 6});
-      check_near(problem.whole(*unit, DType::kF16), problem.exact(), kTolerance);
+      for (const DType dtype : kKvFormats) {
+        CAPTURE(set->name);
+        CAPTURE(name(dtype));
+        CAPTURE(past);
+        check_near(problem.whole(*unit, dtype), problem.kept(dtype).exact(), kTolerance);
+      }
     }
   }
 }
@@ -118,16 +122,22 @@ TEST_CASE("tokens of a chain and of a tree are the same bits as decoded one afte
   // Steps that cross a panel (16 positions), a chunk (256), and are more than a tile of tokens.
   for (const KernelSet* set : kernel_sets()) {
     const TestUnit unit(*set, 2);
+    std::vector<int32_t> wide{-1};  // a binary tree of 20 tokens
+    for (int32_t t = 1; t < 20; ++t) wide.push_back((t - 1) / 2);
     for (const int64_t past : {0, 13, 250}) {
-      CAPTURE(set->name);
-      CAPTURE(past);
-      CHECK(unlike_sequential(CpuProblem({12, past}), unit) == 0);
-      CHECK(unlike_sequential(CpuProblem({37, past}), unit) == 0);
       const std::vector<int32_t> tree{-1, 0, 0, 1, 2, 2, 3, 4, 6, 6, 8, 10};
-      CHECK(unlike_sequential(CpuProblem({12, past}, tree), unit) == 0);
-      std::vector<int32_t> wide{-1};  // a binary tree of 20 tokens
-      for (int32_t t = 1; t < 20; ++t) wide.push_back((t - 1) / 2);
-      CHECK(unlike_sequential(CpuProblem({20, past}, wide), unit) == 0);
+      for (const CpuProblem& problem : {CpuProblem({12, past}), CpuProblem({37, past}),
+                                        CpuProblem({12, past}, tree), CpuProblem({20, past}, wide)})
+        for (const DType dtype : kKvFormats) {
+          // Where rows lie is all that depends on the format.
+          const bool few = problem.s.tokens == 12 && problem.tree() != nullptr;
+          if (dtype != DType::kF16 && !few) continue;
+          CAPTURE(set->name);
+          CAPTURE(name(dtype));
+          CAPTURE(past);
+          CAPTURE(problem.s.tokens);
+          CHECK(unlike_sequential(problem, unit, dtype) == 0);
+        }
     }
   }
 }
@@ -176,14 +186,19 @@ TEST_CASE("a head is the same bits computed alone, and the others are left as th
 TEST_CASE("a head cut by positions merges to the reference's") {
   for (const KernelSet* set : kernel_sets()) {
     const TestUnit unit(*set, 2);
-    for (const int64_t tokens : {1, 7, 33}) {
+    for (const auto& [tokens, dtype] : {std::pair<int64_t, DType>{1, DType::kF16},
+                                        {7, DType::kQ8_0},
+                                        {33, DType::kBF16},
+                                        {1, DType::kQ8_0},
+                                        {33, DType::kQ8_0}}) {
+      CAPTURE(name(dtype));
       CAPTURE(set->name);
       CAPTURE(tokens);
       const CpuProblem problem({tokens, 700});
       // Homes [0, 256) and [256, 1024), the second without the new tokens, and the new ones alone.
-      const TestKv low = problem.cache(*unit, DType::kF16, {0, 256});
-      const TestKv high = problem.cache(*unit, DType::kF16, {256, 1024});
-      const TestKv step = problem.step(*unit, DType::kF16);
+      const TestKv low = problem.cache(*unit, dtype, {0, 256});
+      const TestKv high = problem.cache(*unit, dtype, {256, 1024});
+      const TestKv step = problem.step(*unit, dtype);
       std::vector<AttentionArgs> parts{problem.args(low, step, {0, 256}),
                                        problem.args(high, step, {256, 700}),
                                        problem.args(low, step, {})};
@@ -204,30 +219,35 @@ TEST_CASE("a head cut by positions merges to the reference's") {
                    .states = ascending,
                    .out = out.data(),
                    .q_stride = problem.q_stride()});
-      check_near(out, problem.exact(), kTolerance);
+      check_near(out, problem.kept(dtype).exact(), kTolerance);
     }
   }
 }
 
 TEST_CASE("chosen rows of a step are appended at their positions, other homes' are skipped") {
   const TestUnit unit(*kernel_sets().front(), 2);
-  const CpuProblem problem({8, 509, 20});
-  const TestKv step = problem.step(*unit, DType::kF16);
-  const TestKv cache = problem.cache(*unit, DType::kF16, {256, 512});
-  const std::vector<int32_t> rows{0, 2, 5,
-                                  6};  // positions 509, 510, 511 and 512, which is not here
-  const CommitCache to{step.view(), cache.view()};
-  unit->commit({.caches = {&to, 1}, .rows = rows, .first_position = 509});
-  int wrong = 0;
-  for (int64_t position = 256; position < 512; ++position) {
-    for (int64_t c = 0; c < 2 * 20; ++c) {
-      const bool old = position < 509;
-      const int64_t row = old ? position : rows[static_cast<size_t>(position - 509)];
-      const Matrix& keys = old ? problem.cached_keys : problem.new_keys;
-      const Matrix& values = old ? problem.cached_values : problem.new_values;
-      wrong += cache.key(c / 20, position - 256, c % 20) != keys(row, c);
-      wrong += cache.value(c / 20, position - 256, c % 20) != values(row, c);
+  for (const DType dtype : kKvFormats) {
+    CAPTURE(name(dtype));
+    const int64_t d = has_format(20, dtype) ? 20 : 32;
+    const CpuProblem problem({8, 509, d});
+    const AttentionProblem kept = problem.kept(dtype);
+    const TestKv step = problem.step(*unit, dtype);
+    const TestKv cache = problem.cache(*unit, dtype, {256, 512});
+    const std::vector<int32_t> rows{0, 2, 5,
+                                    6};  // positions 509, 510, 511 and 512, which is not here
+    const CommitCache to{step.view(), cache.view()};
+    unit->commit({.caches = {&to, 1}, .rows = rows, .first_position = 509});
+    int wrong = 0;
+    for (int64_t position = 256; position < 512; ++position) {
+      for (int64_t c = 0; c < 2 * d; ++c) {
+        const bool old = position < 509;
+        const int64_t row = old ? position : rows[static_cast<size_t>(position - 509)];
+        const Matrix& keys = old ? kept.cached_keys : kept.new_keys;
+        const Matrix& values = old ? kept.cached_values : kept.new_values;
+        wrong += cache.key(c / d, position - 256, c % d) != keys(row, c);
+        wrong += cache.value(c / d, position - 256, c % d) != values(row, c);
+      }
     }
+    CHECK(wrong == 0);
   }
-  CHECK(wrong == 0);
 }

@@ -154,11 +154,25 @@ std::vector<float> to_floats(const Matrix& m) {
   return std::vector<float>(m.data(), m.data() + m.size());
 }
 
+/// Error of a stored element over the largest one: f16 rounds by 2^-11, bf16 by 2^-8, q8_0 by half
+/// of 1 / 127.
+double kv_tolerance(DType dtype) {
+  switch (dtype) {
+    case DType::kF32:
+      return 2e-5;
+    case DType::kBF16:
+    case DType::kQ8_0:
+      return 5e-3;
+    default:
+      return 1e-3;
+  }
+}
+
 void check_qkv(const KernelSet& set, const QkvCase& test, DType kv_dtype) {
   const TestUnit unit(set, 2);
   const TestKv step(*unit, kv_dtype, {0, 2}, {0, 48}, test.head_dim);
   const std::vector<float> q = test.run(*unit, {0, 2}, step);
-  const double kept = kv_dtype == DType::kF32 ? 2e-5 : 1e-3;  // f16 rounds by 2^-11
+  const double kept = kv_tolerance(kv_dtype);
   check_near(q, test.exact(test.wq, test.bq, test.q_norm, true), 2e-5);
   check_near(to_floats(test.stored(step, true)), test.exact(test.wk, test.bk, test.k_norm, true),
              kept);
@@ -265,6 +279,8 @@ TEST_CASE("queries, keys and values are the reference's with bias, norm and both
         CAPTURE(neox);
         check_qkv(*set, {head_dim, head_dim, order, neox}, DType::kF32);
         check_qkv(*set, {head_dim, 16, order, !neox}, DType::kF16);  // a part of the head rotated
+        check_qkv(*set, {head_dim, 16, order, !neox}, DType::kBF16);
+        if (head_dim == 32) check_qkv(*set, {head_dim, 32, order, neox}, DType::kQ8_0);
       }
     }
   }

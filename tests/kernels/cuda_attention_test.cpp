@@ -12,11 +12,11 @@ using Problem = CudaAttentionProblem;
 namespace {
 
 /// Tokens whose result in the step differs from the one they have when decoded one after another.
-int64_t unlike_sequential(const Problem& problem) {
-  const std::vector<float> together = problem.attend({});
+int64_t unlike_sequential(const Problem& problem, DType dtype = DType::kF16) {
+  const std::vector<float> together = problem.attend({.dtype = dtype});
   int64_t wrong = 0;
   for (int64_t t = 0; t < problem.s.tokens; ++t) {
-    const std::vector<float> alone = Problem(problem.alone(t)).attend({});
+    const std::vector<float> alone = Problem(problem.alone(t)).attend({.dtype = dtype});
     wrong += !std::equal(alone.begin(), alone.end(), together.begin() + t * problem.q_stride());
   }
   return wrong;
@@ -61,15 +61,32 @@ TEST_CASE("a CUDA unit's attention is the reference's, near and far into the con
                                    {70, 20, 16, 1, 1}};
   for (const AttentionShape& shape : shapes) {
     const Problem problem(shape);
-    for (const DType dtype : {DType::kF16, DType::kF32}) {
+    for (const DType dtype : kKvFormats) {
+      if (!has_format(shape.head_dim, dtype)) continue;
       CAPTURE(name(dtype));
       CAPTURE(shape.tokens);
       CAPTURE(shape.past);
       CAPTURE(shape.head_dim);
       CAPTURE(shape.group);
-      check_near(problem.attend({.dtype = dtype}), problem.exact(), kRounding);
+      check_near(problem.attend({.dtype = dtype}), problem.kept(dtype).exact(), kRounding);
     }
   }
+}
+
+TEST_CASE("on a CUDA unit every KV format has the bits of the same values in f32") {
+  for (const AttentionShape& shape : {AttentionShape{2, 300, 64, 1, 2},
+                                      {16, 40, 128, 1, 1},
+                                      {1, 270, 96, 2, 3},
+                                      {20, 70, 64, 1, 2},
+                                      {18, 30, 128, 1, 1}})
+    for (const DType dtype : kKvFormats) {
+      CAPTURE(name(dtype));
+      CAPTURE(shape.tokens);
+      CAPTURE(shape.head_dim);
+      const Problem problem(shape);
+      CHECK(differing(problem.attend({.dtype = dtype}),
+                      Problem(problem.kept(dtype)).attend({.dtype = DType::kF32})) == 0);
+    }
 }
 
 TEST_CASE("a CUDA unit merges the states of many chunks") {
@@ -102,8 +119,11 @@ TEST_CASE("on a CUDA unit up to 16 tokens are the same bits as decoded one after
     CAPTURE(past);
     CHECK(unlike_sequential(Problem({16, past})) == 0);
     CHECK(unlike_sequential(Problem({12, past, 128, 1, 4})) == 0);
+    CHECK(unlike_sequential(Problem({16, past}), DType::kQ8_0) == 0);
     const std::vector<int32_t> tree{-1, 0, 0, 1, 2, 2, 3, 4, 6, 6, 8, 10};
     CHECK(unlike_sequential(Problem({12, past}, tree)) == 0);
+    CHECK(unlike_sequential(Problem({12, past}, tree), DType::kQ8_0) == 0);
+    CHECK(unlike_sequential(Problem({12, past}, tree), DType::kBF16) == 0);
     CHECK(unlike_sequential(Problem({16, past, 20, 2, 1}, binary_tree(16))) == 0);
   }
 }

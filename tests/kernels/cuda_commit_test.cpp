@@ -9,9 +9,11 @@ using reference::Matrix;
 using Problem = CudaAttentionProblem;
 
 TEST_CASE("a CUDA unit appends rows until the first negative one, other homes' are skipped") {
-  for (const DType dtype : {DType::kF16, DType::kF32}) {
+  for (const DType dtype : kKvFormats) {
     CAPTURE(name(dtype));
-    const Problem problem({24, 505, 20});
+    const int64_t d = has_format(20, dtype) ? 20 : 64;
+    const Problem problem({24, 505, d});
+    const AttentionProblem in_cache = problem.kept(dtype);
     DeviceKv step = problem.step(dtype), cache = problem.cache(dtype, {256, 512}, {0, 2});
     // Positions 505 to 511, then 512, which is not here; or fewer.
     for (const size_t kept : {size_t{8}, size_t{3}, size_t{0}}) {
@@ -33,11 +35,11 @@ TEST_CASE("a CUDA unit appends rows until the first negative one, other homes' a
         const bool old = position < 505;
         const bool empty = position >= 505 + static_cast<int64_t>(kept);
         const int64_t row = old || empty ? position : rows[static_cast<size_t>(position - 505)];
-        const Matrix& keys = old ? problem.cached_keys : problem.new_keys;
-        const Matrix& values = old ? problem.cached_values : problem.new_values;
-        for (int64_t c = 0; c < 2 * 20; ++c) {
-          const double key = cache.key(c / 20, position - 256, c % 20);
-          const double value = cache.value(c / 20, position - 256, c % 20);
+        const Matrix& keys = old ? in_cache.cached_keys : in_cache.new_keys;
+        const Matrix& values = old ? in_cache.cached_values : in_cache.new_values;
+        for (int64_t c = 0; c < 2 * d; ++c) {
+          const double key = cache.key(c / d, position - 256, c % d);
+          const double value = cache.value(c / d, position - 256, c % d);
           wrong += empty ? !std::isnan(key) : key != keys(row, c);
           wrong += empty ? !std::isnan(value) : value != values(row, c);
         }

@@ -1,3 +1,4 @@
+#include "attention_problem.h"
 #include "cuda_test_data.h"
 #include "kernels/rope.h"
 
@@ -30,8 +31,8 @@ class StepBuffer {
     keys_ = device_keys_.read();
     values_ = device_values_.read();
   }
-  double key(int64_t head, int64_t row, int64_t d) { return get(on_host().key(head, row), 16 * d); }
-  double value(int64_t head, int64_t row, int64_t d) { return get(on_host().value(head, row), d); }
+  double key(int64_t head, int64_t row, int64_t d) { return key_at(on_host(), head, row, d); }
+  double value(int64_t head, int64_t row, int64_t d) { return value_at(on_host(), head, row, d); }
   /// Bytes that were written.
   int64_t touched() const {
     int64_t count = 0;
@@ -49,10 +50,6 @@ class StepBuffer {
     view.k = keys_.data();
     view.v = values_.data();
     return view;
-  }
-  double get(const std::byte* row, int64_t element) const {
-    return reference::dequantize_row(view_.dtype, row + element * info(view_.dtype).block_bytes, 1)(
-        0, 0);
   }
   KvView view_;
   std::vector<std::byte> keys_, values_;
@@ -183,14 +180,17 @@ void check_heads(const HeadsCase& test, DType kv_dtype, Range heads, bool looked
                     result.shared.value(head, row, i) != values(t, head * d + i);
       }
   CHECK(unshared == 0);
-  const double relative = kv_dtype == DType::kF16 ? 0x1p-11 : 0;
+  // Half of the last bit of an element, of q8_0 of the largest one's 1 / 127 (and its scale's).
+  const double relative = kv_dtype == DType::kF16 ? 0x1p-11 : kv_dtype == DType::kBF16 ? 0x1p-8 : 0;
+  const double of_largest = kv_dtype == DType::kQ8_0 ? 0.5 / 127 + 0x1p-11 : 0;
   const auto tolerance = [&](const Values2D& exact) -> Values2D {
-    return (relative * exact.cwiseAbs().array() + 1e-5).matrix();
+    return (relative * exact.cwiseAbs().array() + of_largest * exact.cwiseAbs().maxCoeff() + 1e-5)
+        .matrix();
   };
   check_near(keys, exact_k, tolerance(exact_k));
   check_near(values, exact_v, tolerance(exact_v));
   // No other byte but those of the elements (fewer where one happens to be as it was).
-  const int64_t most = 2 * heads.size() * test.tokens * d * info(kv_dtype).block_bytes;
+  const int64_t most = 2 * heads.size() * test.tokens * row_bytes(kv_dtype, d);
   CHECK(result.step.touched() <= most);
   CHECK(result.shared.touched() <= most);
 }
@@ -200,7 +200,8 @@ void check_heads(const HeadsCase& test, DType kv_dtype, Range heads, bool looked
 TEST_CASE("heads get bias, norm and both orders of RoPE, and go to q and the step buffer") {
   for (const RopeOrder order : {RopeOrder::kNormal, RopeOrder::kNeox})
     for (const int64_t head_dim : {20, 64, 128})
-      for (const DType kv_dtype : {DType::kF16, DType::kF32}) {
+      for (const DType kv_dtype : kKvFormats) {
+        if (!has_format(head_dim, kv_dtype)) continue;
         const bool neox = order == RopeOrder::kNeox;
         CAPTURE(neox);
         CAPTURE(head_dim);
@@ -209,6 +210,27 @@ TEST_CASE("heads get bias, norm and both orders of RoPE, and go to q and the ste
         check_heads({head_dim, 16, order, !neox, !neox, 3}, kv_dtype, {1, 3}, !neox);
         check_heads({head_dim, head_dim, order, !neox, neox, 1}, kv_dtype, {1, 2}, true);
       }
+}
+
+TEST_CASE("a CUDA unit rounds keys and values to q8_0 as a CPU unit does") {
+  const HeadsCase test(64, 64, RopeOrder::kNeox, true, true, 5);
+  HeadsCase::Result exact = test.run({0, 3}, DType::kF32, false);
+  HeadsCase::Result kept = test.run({0, 3}, DType::kQ8_0, false);
+  int64_t wrong = 0;
+  for (int64_t head = 0; head < 3; ++head)
+    for (int64_t row = 5; row < 10; ++row) {
+      Values2D key(1, 64), value(1, 64);
+      for (int64_t i = 0; i < 64; ++i) {
+        key(0, i) = exact.step.key(head, row, i);
+        value(0, i) = exact.step.value(head, row, i);
+      }
+      key = reference::kv_rounded(DType::kQ8_0, key);
+      value = reference::kv_rounded(DType::kQ8_0, value);
+      for (int64_t i = 0; i < 64; ++i)
+        wrong += key(0, i) != kept.step.key(head, row, i) ||
+                 value(0, i) != kept.step.value(head, row, i);
+    }
+  CHECK(wrong == 0);
 }
 
 TEST_CASE("a head is the same bits alone") {

@@ -36,6 +36,11 @@ inline std::vector<float> random_floats(int64_t n, uint64_t seed, float scale = 
   return values;
 }
 
+/// Whether heads of this size can have a KV cache of this format.
+inline bool has_format(int64_t head_dim, DType dtype) {
+  return kv_format_problem(dtype, head_dim).empty();
+}
+
 /// Zeroed bytes that begin on a cache line.
 class AlignedBytes {
  public:

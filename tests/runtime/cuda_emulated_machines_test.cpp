@@ -16,9 +16,9 @@ void check_mixes(const std::vector<std::string>& mixes) {
   std::mt19937_64 random(seed);
   for (const Golden& golden : read_goldens()) {
     if (golden.tokens.size() > kMostEmulatedTokens || random() % 2 != 0) continue;
-    RandomPlans test{.golden = golden, .isa = random_isa(random), .alone = {}};
+    RandomPlans test{.golden = golden, .random = random, .isa = random_isa(random)};
     if (!has_common_dtypes(test.model.spec)) continue;
-    for (const std::string& kinds : mixes) check_random_plans(test, kinds, random);
+    for (const std::string& kinds : mixes) check_random_plans(test, kinds);
   }
 }
 

@@ -233,6 +233,25 @@ TEST_CASE("homes that are no rectangle are held cell by cell") {
   check_plan_memory(model, plan, units, options_of(512), nullptr);
 }
 
+TEST_CASE("a position takes what its KV format takes, in plans and in executors") {
+  const ModelSpec spec = tiny_model({.head_dim = 32});  // 2 kv heads, 2 layers
+  const Model model = synthesize_model(spec, 1);
+  const std::vector<Unit> units = units_in({"a", "b"});
+  Plan plan = even_plan(spec, names(units));
+  for (const auto& [dtype, head_bytes] : {std::pair<DType, int64_t>{DType::kF32, 32 * 4},
+                                          {DType::kF16, 32 * 2},
+                                          {DType::kBF16, 32 * 2},
+                                          {DType::kQ8_0, 32 + 2}}) {
+    CAPTURE(name(dtype));
+    plan.kv_dtype = dtype;
+    const auto needed = memory_needs(spec, plan, units, options_of(512));
+    // Keys and values of 512 positions of one head, of two layers.
+    CHECK(needed[0].kv == spec.num_layers * 512 * 2 * head_bytes);
+    CHECK(needed[1].kv == needed[0].kv);
+    check_plan_memory(model, plan, units, options_of(512), nullptr);
+  }
+}
+
 TEST_CASE("a tied head serves as the embedding only where all of it lies") {
   const ModelSpec spec = qwen();
   const Model model = synthesize_model(spec, 1);

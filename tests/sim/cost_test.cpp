@@ -117,7 +117,23 @@ TEST_CASE("attention is read off the curves of the nearest shape, by rows and po
   CHECK(cost_on(unit, attention_task(3, 5, 8)).seconds == Approx(3 * 5 * 2 * 4));
   // f32 was not measured: twice the bytes of f16.
   CHECK(cost_on(unit, attention_task(3, 5, 8), DType::kF32).seconds == Approx(3 * 5 * 2 * 4 * 2));
+  CHECK(cost_on(unit, attention_task(3, 5, 8), DType::kBF16).seconds == Approx(3 * 5 * 2 * 4));
   CHECK(cost_on(unit, attention_task(3, 5, 8)).memory_bytes == 1000);
+}
+
+TEST_CASE("attention over a KV format that was not measured is priced by bytes, and reported") {
+  ModelSpec model = small_model();
+  model.head_dim = model.rope_dim = 32;
+  UnitProfile unit = reader("cpu0", 100);
+  unit.attention = {{DType::kF16, 32, 2, 1, proportional(1)}};
+  const MachineProfile machine = machine_of({unit});
+  Plan plan = single_unit_plan(model, {"cpu0"}, 0);
+  CHECK_FALSE(CostModel(model, machine, plan).unmeasured_kv());
+  plan.kv_dtype = DType::kQ8_0;
+  const CostModel cost(model, machine, plan);
+  CHECK(cost.unmeasured_kv() == DType::kQ8_0);
+  // 34 bytes of a block instead of 64.
+  CHECK(cost.cost(attention_task(3, 5, 1)).seconds == Approx(3 * 5 * 34.0 / 64));
 }
 
 TEST_CASE("stages between buffers follow their curves and demand no memory") {

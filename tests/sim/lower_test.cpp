@@ -122,6 +122,23 @@ TEST_CASE("however a plan cuts it, the work is the same") {
   }
 }
 
+TEST_CASE("attention and commits move the bytes of the KV format") {
+  ModelSpec model = small_model();
+  model.head_dim = model.rope_dim = 32;
+  for (const auto& [dtype, row] : {std::pair<DType, int64_t>{DType::kF32, 128},
+                                   {DType::kF16, 64},
+                                   {DType::kBF16, 64},
+                                   {DType::kQ8_0, 34}}) {
+    Plan plan = single_unit_plan(model, {"cpu0"}, 0);
+    plan.kv_dtype = dtype;
+    const TaskGraph graph = lower(model, plan, step_of(3, 100, 2));
+    CHECK(tasks_of(graph, Stage::kAttention, 0).at(0).bytes ==
+          static_cast<double>(2 * 4 * 103 * row));
+    CHECK(tasks_of(graph, Stage::kCommit, -1).at(0).bytes ==
+          static_cast<double>(2 * 2 * 4 * 3 * row));  // of two layers
+  }
+}
+
 TEST_CASE("a stage waits for the whole stage before it, attention for its heads only") {
   const ModelSpec model = small_model();
   const TaskGraph graph = lower(model, two_unit_plan(model), step_of(1, 10));

@@ -53,6 +53,8 @@ TEST_CASE(
   CHECK(rounding_tolerance(tiny_model(), DType::kF32) == doctest::Approx(2 * 5e-6));
   CHECK(rounding_tolerance(tiny_model({.layers = 8}), DType::kF32) == doctest::Approx(4 * 5e-6));
   CHECK(rounding_tolerance(tiny_model(), DType::kF16) == doctest::Approx(2 * 7e-4));
+  CHECK(rounding_tolerance(tiny_model(), DType::kBF16) == doctest::Approx(2 * 3.8e-3));
+  CHECK(rounding_tolerance(tiny_model(), DType::kQ8_0) == doctest::Approx(2 * 1.3e-2));
   ModelSpec mixed = tiny_model({.dtype = DType::kBF16});
   CHECK(rounding_tolerance(mixed, DType::kF32) == doctest::Approx(2 * 3.8e-3));
   mixed.layers[1].down = DType::kQ4_0;

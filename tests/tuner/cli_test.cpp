@@ -118,7 +118,8 @@ TEST_CASE("Bad input to plan names place and value, and writes nothing") {
   check_refused(place, {"plan --model absent.gguf", "absent.gguf"});
   check_refused(place, {plan + "--dtype q9", "--dtype: unknown dtype 'q9'"});
   check_refused(place, {plan + "--machine absent.yaml", "tandem profile -o absent.yaml"});
-  check_refused(place, {plan + "--kv q8_0", "--kv: 'q8_0'"});
+  check_refused(place,
+                {plan + "--kv q4_0", "--kv: 'q4_0' is no dtype of a KV cache, expected f16"});
   check_refused(place, {plan + "--budget cpu0", "--budget: 'cpu0'"});
   check_refused(place, {plan + "--budget cpu0=much", "--budget cpu0: 'much'"});
   check_refused(place, {plan + "--budget gpu7=1GiB", "no unit 'gpu7'"});
@@ -287,6 +288,32 @@ TEST_CASE("A tree of tokens is simulated as one step") {
   CHECK(tree.at("step").at("tokens") == 4);
   const double seconds = tree.at("makespan_s");
   CHECK(tree.at("tokens_per_s").at("per_s") == doctest::Approx(4 / seconds));
+}
+
+TEST_CASE("A KV cache is of the format asked for; one that heads cannot have is refused") {
+  const Workplace place;
+  const auto kv_bytes = [&](const std::string& format) {
+    const auto planned = place.json("plan --model tinyllama-1.1b -o plan.yaml --kv " + format);
+    const bool warned =
+        planned.at("warnings").dump().find("KV cache of " + format) != std::string::npos;
+    CHECK(warned == (format != "f16"));
+    CHECK(read_text(place.folder / "plan.yaml").find("kv: " + format) != std::string::npos);
+    int64_t bytes = 0;
+    for (const auto& [unit, use] : planned.at("memory_bytes").items())
+      bytes += use.at("kv").get<int64_t>();
+    return bytes;
+  };
+  const int64_t of_f16 = kv_bytes("f16");
+  CHECK(kv_bytes("bf16") == of_f16);
+  CHECK(kv_bytes("q8_0") == of_f16 * 34 / 64);
+  std::ofstream(place.folder / "narrow.yaml")
+      << "model_type: llama\nhidden_size: 64\nintermediate_size: 96\nnum_hidden_layers: 2\n"
+         "num_attention_heads: 4\nnum_key_value_heads: 2\nvocab_size: 320\n"
+         "rms_norm_eps: 1.0e-5\nmax_position_embeddings: 256\n";
+  for (const char* command : {"plan", "run --force --token-ids 1"})
+    check_refused(place, {std::string(command) + " --model narrow.yaml --kv q8_0",
+                          "--kv: q8_0 has blocks of 32 elements, which do not fill a head_dim of "
+                          "16: use f16, f32 or bf16"});
 }
 
 TEST_CASE("An unmeasured dtype is planned with a warning on stderr") {

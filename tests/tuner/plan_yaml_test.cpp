@@ -148,13 +148,14 @@ TEST_CASE("random plans read back to exactly the ranges that were written") {
     const ModelSpec spec = tiny_model({.hidden = 64 + 16 * (i % 7),
                                        .intermediate = 2048 + 16 * (i % 50),
                                        .kv_heads = 1 + i % 8,
+                                       .head_dim = 32,
                                        .layers = 1 + i % 5,
                                        .vocab = 32000 + i});
     std::vector<std::string> units = {"cpu0", "cpu1", "gpu 0", "null"};
     units.resize(static_cast<size_t>(1 + i % 4));
     Plan plan = random_plan(spec, units, random);
     plan.model_source = "a \"b\" \\ c\n";
-    plan.kv_dtype = i % 2 ? DType::kF16 : DType::kF32;
+    plan.kv_dtype = kKvFormats[static_cast<size_t>(i) % kKvFormats.size()];
     write_plan(plan, spec, file.path);
     const Plan read = read_plan(file.path, spec);
     REQUIRE(read.phases == plan.phases);
@@ -186,7 +187,10 @@ TEST_CASE("predicted and measured figures survive, and writing again changes not
 TEST_CASE("every mistake in a plan is one line with its place") {
   CHECK(message("version: 1", "version: 2") == ":1: version: 2 is not known; expected 1");
   CHECK(message("kv: f16", "kv: q4_0") ==
-        ":5: kv: q4_0 is no dtype of a cache; expected f16 or f32");
+        ":5: kv: q4_0 is no dtype of a cache; expected f16, f32, bf16 or q8_0");
+  CHECK(message("kv: f16", "kv: q8_0") ==
+        ":5: kv: q8_0 has blocks of 32 elements, which do not fill a head_dim of 16: use f16, f32 "
+        "or bf16");
   CHECK(message("kv: f16\n", "") == ":1: kv is missing");
   CHECK(message("gate_up: {", "gateup: {") ==
         ":18: unknown key gateup; known: layers, attention, qkv, out, gate_up, down");

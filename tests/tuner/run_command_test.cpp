@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "runtime/pre_tokenizer.h"
 #include "runtime/tokenizer.h"
@@ -136,6 +137,26 @@ TEST_CASE("Logits are a row per input token and, with -n, a row per new token") 
   CHECK(bytes("--token-ids 1,5,9 -n 2 --logits out.f32 --kv f32") == 5 * 512 * 4);
 }
 
+TEST_CASE("A plan over two units gives the bits of one unit with every KV format") {
+  const PlannedFolder place;
+  const std::string input = "run " + kOfModel + "-n 2 --token-ids 1,5,9,4 --plan plan.yaml --kv ";
+  const Plan two = place.plan();
+  Plan one = two;
+  one.phases =
+      single_unit_plan(open_spec({.model = place.source(), .dtype = {}}), two.units, 0).phases;
+  std::set<std::string> seen;
+  for (const char* format : {"f16", "f32", "bf16", "q8_0"}) {
+    CAPTURE(format);
+    place.write(two);
+    REQUIRE(place.run(input + format + " --logits two.f32").exit_code == 0);
+    place.write(one);
+    REQUIRE(place.run(input + format + " --logits one.f32").exit_code == 0);
+    CHECK(read_text(place / "two.f32") == read_text(place / "one.f32"));
+    seen.insert(read_text(place / "one.f32"));
+  }
+  CHECK(seen.size() == 4);
+}
+
 TEST_CASE("A plan over two units gives the golden logits, and the bits of one unit") {
   const PlannedFolder place;
   const YAML::Node entry = golden("llama-q8_0.logits.f32");
@@ -226,7 +247,7 @@ TEST_CASE("Bad input ends with one line and exit code 2, and nothing is written"
   check_refused(folder, kOfModel + "--token-ids 1,x" + output, "--token-ids");
   check_refused(folder, kOfModel + "--token-ids 1 --random-prompt 4" + output, "--token-ids");
   check_refused(folder, kOfModel + "--token-ids 1 -n -1" + output, "-1");
-  check_refused(folder, kOfModel + "--token-ids 1 --kv q8_0" + output, "q8_0");
+  check_refused(folder, kOfModel + "--token-ids 1 --kv q4_0" + output, "q4_0");
   check_refused(folder, kOfModel + "--token-ids 1 --temperature -1" + output, "--temperature");
   check_refused(folder, kOfModel + "--token-ids 1 --top-p 2" + output, "--top-p");
   check_refused(folder, kOfModel + "--context 1000000" + output, "1000000");

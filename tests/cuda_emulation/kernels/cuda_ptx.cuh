@@ -15,8 +15,9 @@ inline constexpr uint64_t kEmulatedTimerStart = 1'700'000'000'000'000'000;
 
 inline uint64_t global_timer_ns() { return kEmulatedTimerStart + static_cast<uint64_t>(clock64()); }
 
-inline uint4 load_streaming(const uint4* address,
-                            std::source_location place = std::source_location::current()) {
+template <class Word>
+Word load_streaming(const Word* address,
+                    std::source_location place = std::source_location::current()) {
   return *cuda_emulation::aligned("load_streaming", address, place);
 }
 
