@@ -5,30 +5,13 @@
 namespace tandem::cuda {
 namespace {
 
-constexpr int64_t kAlign = 256;  // as cudaMalloc's
+constexpr int64_t kAlign = kPlaneAlign;
 constexpr auto kFloatBytes = static_cast<int64_t>(sizeof(float));
 // With the library's workspace scratch is at most 64 MiB.
 constexpr int64_t kInputBytes = 16 << 20;
 constexpr int64_t kTileBytes = 32 << 20;
 
 }  // namespace
-
-std::array<int64_t, kPlanes> column_bytes(DType dtype, int64_t k) {
-  const ColumnLayout layout = layout_of(dtype);
-  const int64_t chunks = div_up(k, layout.elements);
-  return {chunks * 16, chunks * layout.high_bytes, chunks * layout.scale_bytes,
-          k / layout.factor_elements * layout.factor_bytes};
-}
-
-int64_t plane_bytes(int64_t columns, int64_t bytes_each) {
-  return round_up(columns * bytes_each, kAlign);
-}
-
-int64_t matrix_bytes(DType dtype, int64_t columns, int64_t k) {
-  int64_t sum = 0;
-  for (const int64_t bytes : column_bytes(dtype, k)) sum += plane_bytes(columns, bytes);
-  return sum;
-}
 
 InputBytes input_bytes(int64_t tokens, int64_t k) {
   const int64_t blocks = round_up(tokens * div_up(k, 32) * 4, kAlign);

@@ -67,7 +67,7 @@ struct Task {
   int64_t kv_heads = 0;         ///< attention, merge
   double positions = 0;         ///< attention: mean positions seen per token
   bool whole = true;  ///< attention: covers its heads alone, so it writes o / l, not a state
-  double bytes = 0;   ///< weights, or keys and values, read from the unit's memory
+  double bytes = 0;   ///< weights, or keys and values, read from the unit's memory; copy: packed
   double flops = 0;
   std::vector<int> deps;  ///< ids, all smaller than id
 };
