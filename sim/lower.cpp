@@ -85,10 +85,16 @@ class Lowering {
     task.layer = layer;
     task.unit = unit;
     task.range = range;
-    const bool logits = stage == Stage::kLmHead || stage == Stage::kSample;
-    task.tokens = logits ? graph_.step.logits_rows : graph_.step.tokens;
+    task.tokens = rows_of(stage);
     task.deps = deps;
     return task;
+  }
+
+  int64_t rows_of(Stage stage) const {
+    const Step& step = graph_.step;
+    if (stage == Stage::kLmHead) return step.logits_rows;
+    if (stage == Stage::kSample) return step.sampled ? step.logits_rows : 1;
+    return step.tokens;
   }
 
   static void add_matrix(Task& task, const MatrixWork& matrix) {

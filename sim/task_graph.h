@@ -60,7 +60,8 @@ struct Task {
   Range range;     ///< columns; kv heads for attention and merge; rows for embed; layers for commit
   int part =
       -1;  ///< attention: index in LayerPlan::attention; merge: part with the first positions
-  int64_t tokens = 1;                    ///< rows of input (lm_head: logits rows)
+  int64_t tokens = 1;  ///< rows of input, the last (lm_head: logits rows; sample: all of those
+                       ///< where the host chooses, else one)
   std::array<MatrixWork, 3> matrices{};  ///< linear stages; the used ones come first
   int num_matrices = 0;
   Home home = Home::kResident;  ///< of the matrices

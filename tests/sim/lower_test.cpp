@@ -235,6 +235,19 @@ TEST_CASE("new positions are committed to their homes in the first phase") {
   CHECK(units(1, 256) == std::vector<int>{1});
 }
 
+TEST_CASE("all rows of logits are sampled by the host, one by the unit itself") {
+  const ModelSpec model = small_model();
+  Step step = step_of(4, 0, 3);
+  for (const bool sampled : {false, true}) {
+    step.sampled = sampled;
+    const TaskGraph graph = lower(model, two_unit_plan(model), step);
+    const Task sample = tasks_of(graph, Stage::kSample, -1).at(0);
+    CHECK(sample.tokens == (sampled ? 3 : 1));
+    CHECK(sample.bytes == static_cast<double>(sample.tokens * model.vocab_size * 4));
+    CHECK(tasks_of(graph, Stage::kLmHead, -1).at(0).tokens == 3);
+  }
+}
+
 TEST_CASE("a step that is none is refused") {
   const ModelSpec model = small_model();
   const Plan plan = single_unit_plan(model, {"cpu0"}, 0);
