@@ -50,7 +50,6 @@ struct Prepared {
   int8_t* quants =
       nullptr;  ///< [tokens x k], for block formats: blocks of 32 as in ActivationFormat::kQ8
   float* scales = nullptr;  ///< [tokens x k / 32]
-  int32_t* sums = nullptr;  ///< [tokens x k / 32]: of a block's quants
 };
 /// Whether a dtype's linears read quants (or x).
 bool wants_quants(DType weights);
@@ -60,7 +59,7 @@ struct PrepareLaunch {
   int64_t k = 0;
   const float* norm_weight = nullptr;  ///< [k] or null
   float norm_eps = 0;
-  bool quants = false;  ///< fill quants, scales and sums; else x
+  bool quants = false;  ///< fill quants and scales; else x
   Prepared out;
 };
 void prepare(const PrepareLaunch& launch, cudaStream_t stream);

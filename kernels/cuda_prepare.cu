@@ -73,8 +73,8 @@ __device__ float sum_of_squares(const float* row, int k, bool aligned) {
   return warp_sum(lane < warps ? of_warps[lane] : 0.0f);
 }
 
-/// This lane's quarter of an eighth of a row of quants; the block's first lane writes its scale and
-/// sum. All lanes of the warp call it, those beyond the row with zeros and `inside` = false.
+/// This lane's quarter of an eighth of a row of quants; the block's first lane writes its
+/// scale. All lanes of the warp call it, those beyond the row with zeros and `inside` = false.
 __device__ void quantize_quad(float4 x, int quad, bool inside, int64_t token, int k,
                               const Prepared& out) {
   float top = fmaxf(fmaxf(fabsf(x.x), fabsf(x.y)), fmaxf(fabsf(x.z), fabsf(x.w)));
@@ -83,17 +83,12 @@ __device__ void quantize_quad(float4 x, int quad, bool inside, int64_t token, in
   const float inverse = quant_inverse(top);
   const int a = quantize(x.x, inverse), b = quantize(x.y, inverse);
   const int c = quantize(x.z, inverse), d = quantize(x.w, inverse);
-  int sum = a + b + c + d;
-  for (int mask = kQuadsOfBlock / 2; mask > 0; mask /= 2)
-    sum += __shfl_xor_sync(kAllLanes, sum, mask);
   if (!inside) return;
   reinterpret_cast<char4*>(out.quants + token * k)[quad] =
       make_char4(static_cast<signed char>(a), static_cast<signed char>(b),
                  static_cast<signed char>(c), static_cast<signed char>(d));
-  if (quad % kQuadsOfBlock != 0) return;
-  const int64_t block = token * (k / 32) + quad / kQuadsOfBlock;
-  out.scales[block] = quant_scale(top);
-  out.sums[block] = sum;
+  if (quad % kQuadsOfBlock == 0)
+    out.scales[token * (k / 32) + quad / kQuadsOfBlock] = quant_scale(top);
 }
 
 /// One block a token. 4 k bytes read (the second time from the L1) and at most as many written, by

@@ -14,11 +14,9 @@ constexpr int64_t kTileBytes = 32 << 20;
 }  // namespace
 
 InputBytes input_bytes(int64_t tokens, int64_t k) {
-  const int64_t blocks = round_up(tokens * div_up(k, 32) * 4, kAlign);
   return {.floats = round_up(tokens * k * kFloatBytes, kAlign),
           .quants = round_up(tokens * k, kAlign),
-          .scales = blocks,
-          .sums = blocks};
+          .scales = round_up(tokens * div_up(k, 32) * kFloatBytes, kAlign)};
 }
 
 ProductPieces product_pieces(int64_t tokens, int64_t k, int64_t columns) {
@@ -35,7 +33,7 @@ ProductPieces product_pieces(int64_t tokens, int64_t k, int64_t columns) {
 
 int64_t prefill_scratch_bytes(int64_t tokens, int64_t k, int64_t columns) {
   const InputBytes few = input_bytes(kTileTokens, k);  // without the library tokens go by tiles
-  return std::max(product_pieces(tokens, k, columns).bytes(), few.quants + few.scales + few.sums);
+  return std::max(product_pieces(tokens, k, columns).bytes(), few.quants + few.scales);
 }
 
 int64_t attention_scratch_bytes(int64_t tokens, int64_t heads, int64_t head_dim,

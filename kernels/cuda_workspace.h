@@ -21,8 +21,7 @@ struct InputBytes {
   int64_t floats = 0;
   int64_t quants = 0;
   int64_t scales = 0;
-  int64_t sums = 0;
-  int64_t all() const { return floats + quants + scales + sums; }
+  int64_t all() const { return floats + quants + scales; }
 };
 InputBytes input_bytes(int64_t tokens, int64_t k);
 
