@@ -78,8 +78,8 @@ struct LinearLaunch {
   bool add = false;  ///< y += instead of y =
 };
 void linear(const LinearLaunch& launch, cudaStream_t stream);
-/// The same for up to kMaxLinearsTogether of one input (q, k and v): one launch where dtypes are
-/// the same too.
+/// The same for up to kMaxLinearsTogether of one input (q, k and v): neighbours of one dtype are
+/// one launch.
 void linear_together(std::span<const LinearLaunch> launches, cudaStream_t stream);
 inline constexpr int kMaxLinearsTogether = 3;
 

@@ -101,14 +101,12 @@ void linear(const LinearLaunch& launch, cudaStream_t stream) {
 
 void linear_together(std::span<const LinearLaunch> launches, cudaStream_t stream) {
   assert(!launches.empty() && std::ssize(launches) <= kMaxParts);
-  const auto with_first = [&](const LinearLaunch& launch) {
-    return go_together(launches[0], launch);
-  };
-  if (std::all_of(launches.begin(), launches.end(), with_first)) {
-    launch_parts(launches, launches[0].add ? LinearFinish::kAdd : LinearFinish::kStore, false,
-                 stream);
-  } else {
-    for (const LinearLaunch& launch : launches) linear(launch, stream);
+  while (!launches.empty()) {
+    size_t together = 1;
+    while (together < launches.size() && go_together(launches[0], launches[together])) ++together;
+    launch_parts(launches.first(together),
+                 launches[0].add ? LinearFinish::kAdd : LinearFinish::kStore, false, stream);
+    launches = launches.subspan(together);
   }
 }
 
