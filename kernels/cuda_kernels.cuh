@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cuda_runtime.h>
+#include <sched.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -37,8 +38,10 @@ struct WeightMatrix {
 /// The matrix whose matrix_bytes() begin at `base`.
 WeightMatrix matrix_at(const std::byte* base, DType dtype, Range columns, int64_t k);
 /// On the host: lays out columns of a source, whose rows are in file format, at `out` (matrix_bytes
-/// of it).
-void pack_columns(const MatrixSource& source, Range columns, std::byte* out);
+/// of it). By as many threads on `cores` as there is work for; by this one alone where that is
+/// null.
+void pack_columns(const MatrixSource& source, Range columns, std::byte* out,
+                  const cpu_set_t* cores = nullptr);
 
 // --- cuda_prepare.cu: inputs of linears
 // ---------------------------------------------------------------------------
