@@ -26,7 +26,7 @@ __global__ void __launch_bounds__(kThreads)
     find_largest(const float* values, const int n, int32_t* shared) {
   __shared__ Candidate of_warps[kWarps];
   const int thread = static_cast<int>(threadIdx.x);
-  Candidate best = kNoCandidate;
+  Candidate best = no_candidate();
 #pragma unroll 8
   for (int i = thread; i < n; i += kThreads) best = larger(best, {values[i], i});
   best = warp_larger(best);
@@ -34,7 +34,7 @@ __global__ void __launch_bounds__(kThreads)
   __syncthreads();
   if (warp_of_thread() > 0) return;
   best = warp_larger(of_warps[thread]);
-  if (thread == 0) *shared = best.index == kNoCandidate.index ? 0 : best.index;
+  if (thread == 0) *shared = best.index == no_candidate().index ? 0 : best.index;
 }
 
 }  // namespace

@@ -77,8 +77,9 @@ struct Candidate {
   float value;
   int32_t index;
 };
-/// Smaller than any value, and behind all.
-inline constexpr Candidate kNoCandidate{-INFINITY, INT32_MAX};
+/// Smaller than any value, and behind all. (No constant: device code may not read a struct of the
+/// host's.)
+__host__ __device__ static inline Candidate no_candidate() { return {-INFINITY, INT32_MAX}; }
 /// Of equal values the earlier one; what is no number is never larger.
 __host__ __device__ static inline Candidate larger(Candidate a, Candidate b) {
   return b.value > a.value || (b.value == a.value && b.index < a.index) ? b : a;

@@ -50,15 +50,15 @@ struct InputChunk {
   float scale;                ///< of the quants
 };
 
-/// Source::kLayout figure by figure: device code cannot read a constant struct of the host's.
-template <class Source>
+/// Figures of a kLayout: device code cannot read a constant struct of the host's.
+template <class Block>
 struct ChunkFigures {
-  static constexpr int kElements = Source::kLayout.elements;
-  static constexpr int kHighBytes = Source::kLayout.high_bytes;
-  static constexpr int kScaleBytes = Source::kLayout.scale_bytes;
-  static constexpr int kFactorBytes = Source::kLayout.factor_bytes;
+  static constexpr int kElements = Block::kLayout.elements;
+  static constexpr int kHighBytes = Block::kLayout.high_bytes;
+  static constexpr int kScaleBytes = Block::kLayout.scale_bytes;
+  static constexpr int kFactorBytes = Block::kLayout.factor_bytes;
   /// Chunks that share factors.
-  static constexpr int kFactorChunks = Source::kLayout.factor_elements / kElements;
+  static constexpr int kFactorChunks = Block::kLayout.factor_elements / kElements;
   /// Bits of a quant in the high plane, and quads of quants that share a word there.
   static constexpr int kHighBits = kHighBytes * 8 / kElements;
   static constexpr int kHighQuads = kHighBits > 0 ? 8 / kHighBits : kElements / 4;

@@ -11,6 +11,11 @@ int64_t slot_bytes(std::span<const WeightMatrix> matrices, int64_t columns) {
   return sum;
 }
 
+int64_t columns_at_once(std::span<const WeightMatrix> matrices, int64_t columns) {
+  if (slot_bytes(matrices, columns) <= kStreamSlotBytes) return columns;
+  return columns_of_slot(kColumnAlign, slot_bytes(matrices, kColumnAlign));
+}
+
 void copy_columns(const WeightMatrix& from, const WeightMatrix& to, Range columns,
                   cudaStream_t stream) {
   for (int p = 0; p < kPlanes; ++p) {

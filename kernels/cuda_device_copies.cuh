@@ -17,6 +17,8 @@ namespace tandem::cuda {
 
 /// Bytes that `columns` columns of all matrices take in a slot.
 int64_t slot_bytes(std::span<const WeightMatrix> matrices, int64_t columns);
+/// Of `columns` columns of all matrices, as many as are copied at once.
+int64_t columns_at_once(std::span<const WeightMatrix> matrices, int64_t columns);
 
 /// Queues a copy of `columns` from one layout of a matrix to another, over `stream`.
 void copy_columns(const WeightMatrix& from, const WeightMatrix& to, Range columns,

@@ -56,8 +56,7 @@ void CudaDevice::for_pieces(std::span<const CudaMatrix* const> matrices, Range c
   }
   const std::span<const WeightMatrix> sources(streamed.data(), count);
   int64_t step = products ? kProductColumns : columns.size();
-  if (count > 0)
-    step = std::min(step, kStreamSlotBytes / slot_bytes(sources, kColumnAlign) * kColumnAlign);
+  if (count > 0) step = std::min(step, columns_at_once(sources, columns.size()));
   if (step == 0 && !columns.empty())
     throw Error("weights: rows are too long to be streamed to a CUDA unit");
   for (int64_t begin = columns.begin; begin < columns.end; begin += step) {

@@ -24,11 +24,9 @@ Prepared CudaDevice::input_scratch(int64_t tokens, int64_t k) {
   const InputBytes bytes = input_bytes(tokens, k);
   std::byte* base = grow(inputs_, bytes.all());
   std::byte* quants = base + bytes.floats;
-  std::byte* scales = quants + bytes.quants;
   return {.x = reinterpret_cast<float*>(base),
           .quants = reinterpret_cast<int8_t*>(quants),
-          .scales = reinterpret_cast<float*>(scales),
-          .sums = reinterpret_cast<int32_t*>(scales + bytes.scales)};
+          .scales = reinterpret_cast<float*>(quants + bytes.quants)};
 }
 
 /// Null where the machine has no such library. Opened when it is needed: that takes a while.

@@ -24,7 +24,7 @@ std::shared_ptr<const CudaMatrix> WeightLoader::place(const MatrixSource& source
   if (home == Home::kResident) {
     load(source, matrix->packed);
   } else {
-    pack_columns(source, columns, matrix->memory.get());
+    pack_columns(source, columns, matrix->memory.get(), &cores_);
   }
   return matrix;
 }
@@ -41,7 +41,7 @@ void WeightLoader::load(const MatrixSource& source, const WeightMatrix& packed) 
     const Range piece{begin, std::min(begin + step, columns.end)};
     Part& part = (*staging_)[turn];
     if (part.in_use) part.copied.synchronize();
-    pack_columns(source, piece, part.memory.get());
+    pack_columns(source, piece, part.memory.get(), &cores_);
     copy_columns(matrix_at(part.memory.get(), source.dtype, piece, source.k), packed, piece,
                  stream_);
     part.copied.record(stream_);

@@ -21,8 +21,11 @@ struct CudaMatrix : PlacedMatrix {
 
 class WeightLoader {
  public:
-  /// Copies over `stream` of the device.
-  WeightLoader(int device, cudaStream_t stream) : device_(device), stream_(stream) {}
+  /// Copies over `stream` of the device. Packs on all cores that this thread may use now: later it
+  /// is the unit's driver, pinned to one.
+  WeightLoader(int device, cudaStream_t stream) : device_(device), stream_(stream) {
+    sched_getaffinity(0, sizeof cores_, &cores_);
+  }
 
   std::shared_ptr<const CudaMatrix> place(const MatrixSource& source, Range columns, Home home);
   /// Frees the staging memory; place() makes it anew.
@@ -40,6 +43,7 @@ class WeightLoader {
 
   int device_;
   cudaStream_t stream_;
+  cpu_set_t cores_;
   std::optional<std::array<Part, 2>> staging_;
 };
 

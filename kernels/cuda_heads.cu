@@ -81,9 +81,7 @@ __device__ float norm_scale(const Head& head, int head_dim, float eps, int lane)
   float squares = 0;
   for (int i = lane; i < head_dim; i += kLanes)
     squares = fmaf(head.plain(i), head.plain(i), squares);
-  for (int mask = kLanes / 2; mask > 0; mask /= 2)
-    squares += __shfl_xor_sync(kAllLanes, squares, mask);
-  return rms_scale(squares, head_dim, eps);
+  return rms_scale(warp_sum(squares), head_dim, eps);
 }
 
 /// Calls store(i, value) for this lane's elements of a head.
@@ -169,8 +167,8 @@ __device__ void finish_key_or_value(const Arguments& a, const Head& head, bool k
 /// A warp does one head of one token. Bound by latency for one token (48 warps of a llama-3-8b), by
 /// memory for many: a product is read once or twice and written once, keys in pieces of 2 bytes.
 __global__ void __launch_bounds__(kWarps* kLanes) finish_head(const Arguments a) {
-  const int lane = static_cast<int>(threadIdx.x) % kLanes;
-  const int64_t item = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / kLanes;
+  const int lane = lane_of_thread();
+  const int64_t item = static_cast<int64_t>(blockIdx.x) * kWarps + warp_of_thread();
   const int queries = a.num_kv_heads * a.group, heads = queries + 2 * a.num_kv_heads;
   const int token = static_cast<int>(item / heads), local = static_cast<int>(item % heads);
   if (token >= a.tokens) return;

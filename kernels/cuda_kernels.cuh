@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cuda_runtime.h>
+#include <sched.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -37,8 +38,10 @@ struct WeightMatrix {
 /// The matrix whose matrix_bytes() begin at `base`.
 WeightMatrix matrix_at(const std::byte* base, DType dtype, Range columns, int64_t k);
 /// On the host: lays out columns of a source, whose rows are in file format, at `out` (matrix_bytes
-/// of it).
-void pack_columns(const MatrixSource& source, Range columns, std::byte* out);
+/// of it). By as many threads on `cores` as there is work for; by this one alone where that is
+/// null.
+void pack_columns(const MatrixSource& source, Range columns, std::byte* out,
+                  const cpu_set_t* cores = nullptr);
 
 // --- cuda_prepare.cu: inputs of linears
 // ---------------------------------------------------------------------------
@@ -50,7 +53,6 @@ struct Prepared {
   int8_t* quants =
       nullptr;  ///< [tokens x k], for block formats: blocks of 32 as in ActivationFormat::kQ8
   float* scales = nullptr;  ///< [tokens x k / 32]
-  int32_t* sums = nullptr;  ///< [tokens x k / 32]: of a block's quants
 };
 /// Whether a dtype's linears read quants (or x).
 bool wants_quants(DType weights);
@@ -60,7 +62,7 @@ struct PrepareLaunch {
   int64_t k = 0;
   const float* norm_weight = nullptr;  ///< [k] or null
   float norm_eps = 0;
-  bool quants = false;  ///< fill quants, scales and sums; else x
+  bool quants = false;  ///< fill quants and scales; else x
   Prepared out;
 };
 void prepare(const PrepareLaunch& launch, cudaStream_t stream);
@@ -79,8 +81,8 @@ struct LinearLaunch {
   bool add = false;  ///< y += instead of y =
 };
 void linear(const LinearLaunch& launch, cudaStream_t stream);
-/// The same for up to kMaxLinearsTogether of one input (q, k and v): one launch where dtypes are
-/// the same too.
+/// The same for up to kMaxLinearsTogether of one input (q, k and v): neighbours of one dtype are
+/// one launch.
 void linear_together(std::span<const LinearLaunch> launches, cudaStream_t stream);
 inline constexpr int kMaxLinearsTogether = 3;
 

@@ -245,7 +245,8 @@ __device__ void multiply_chunks(const ColumnCursor<Format, S::kColumns>& columns
         weights[c] = Format::decode(inside ? loaded[r][c] : Chunk{}, sub);
 #pragma unroll
       for (int t = 0; t < S::kTokens; ++t) {
-        const auto x = input(r, distances[r], t, sub);
+        auto x = input(r, distances[r], t, sub);
+        if (!inside) x = {};  // as in a tile: zero times infinity would be no number
 #pragma unroll
         for (int c = 0; c < S::kColumns; ++c) {
           float& sum = sums[c * S::kTokens + t];

@@ -38,7 +38,7 @@ struct PartsOfRow {
 
 /// What the threads of a block share.
 struct Tile {
-  float tops[kThreads / 32];
+  float tops[kThreads / kLanes];
   float weights[kThreads];
   float sums[kThreads];
 };
@@ -56,15 +56,15 @@ __device__ void load_weights(const States& states, int count, int first, float t
 }
 
 /// The largest of all threads' values, in every thread.
-__device__ float block_max(float value, Tile& tile, int thread) {
+__device__ float block_max(float value, Tile& tile) {
 #pragma unroll
-  for (int apart = 16; apart > 0; apart /= 2)
-    value = fmaxf(value, __shfl_xor_sync(kAllLanes, value, apart));
-  if (thread % 32 == 0) tile.tops[thread / 32] = value;
+  for (int mask = kLanes / 2; mask > 0; mask /= 2)
+    value = fmaxf(value, __shfl_xor_sync(kAllLanes, value, mask));
+  if (lane_of_thread() == 0) tile.tops[warp_of_thread()] = value;
   __syncthreads();
   value = tile.tops[0];
 #pragma unroll
-  for (int warp = 1; warp < kThreads / 32; ++warp) value = fmaxf(value, tile.tops[warp]);
+  for (int warp = 1; warp < kThreads / kLanes; ++warp) value = fmaxf(value, tile.tops[warp]);
   return value;
 }
 
@@ -83,7 +83,7 @@ __device__ void merge_row(const States& states, int count, int head_dim, const R
     values[j] = d < head_dim && j < count ? states.value(j, d) : 0.0f;
   float top = -INFINITY;
   for (int i = thread; i < count; i += kThreads) top = fmaxf(top, states.top_and_sum(i).x);
-  top = block_max(top, tile, thread);
+  top = block_max(top, tile);
 
   float o = 0, l = 0;
   for (int first = 0; first < count; first += kInFlight) {

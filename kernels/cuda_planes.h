@@ -3,12 +3,14 @@
 // bytes would be neither). No arithmetic here.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 
 #include "kernels/dtype.h"
 #include "kernels/formats.h"
 #include "kernels/quant_format.h"
+#include "kernels/range.h"
 
 namespace tandem::cuda {
 
@@ -71,6 +73,29 @@ constexpr ColumnLayout layout_of(DType dtype) {
   ColumnLayout layout;
   with_quant_format(dtype, [&](auto format) { layout = layout_of(decltype(format)::kFormat); });
   return layout;
+}
+
+/// Bytes of a column in each plane; those of the low one are a multiple of 16.
+constexpr std::array<int64_t, kPlanes> column_bytes(DType dtype, int64_t k) {
+  const ColumnLayout layout = layout_of(dtype);
+  const int64_t chunks = div_up(k, layout.elements);
+  return {chunks * 16, chunks * layout.high_bytes, chunks * layout.scale_bytes,
+          k / layout.factor_elements * layout.factor_bytes};
+}
+
+/// Of a plane's begin: as cudaMalloc's.
+inline constexpr int64_t kPlaneAlign = 256;
+
+/// Bytes of a plane of `columns` columns, rounded up.
+constexpr int64_t plane_bytes(int64_t columns, int64_t bytes_each) {
+  return round_up(columns * bytes_each, kPlaneAlign);
+}
+
+/// Bytes of `columns` columns, plane after plane.
+constexpr int64_t matrix_bytes(DType dtype, int64_t columns, int64_t k) {
+  int64_t sum = 0;
+  for (const int64_t bytes : column_bytes(dtype, k)) sum += plane_bytes(columns, bytes);
+  return sum;
 }
 
 }  // namespace tandem::cuda

@@ -211,11 +211,8 @@ bool multiply_all(const PrefillLaunch& request, cudaStream_t stream) {
 
 /// Where the quants of a few tokens lie in scratch.
 Prepared few_quants(std::byte* scratch, int64_t k) {
-  const InputBytes bytes = input_bytes(kTileTokens, k);
-  std::byte* scales = scratch + bytes.quants;
   return {.quants = reinterpret_cast<int8_t*>(scratch),
-          .scales = reinterpret_cast<float*>(scales),
-          .sums = reinterpret_cast<int32_t*>(scales + bytes.scales)};
+          .scales = reinterpret_cast<float*>(scratch + input_bytes(kTileTokens, k).quants)};
 }
 
 void multiply_by_few(const PrefillLaunch& request, cudaStream_t stream) {

@@ -49,11 +49,6 @@ __device__ bool aligned_for_quads(const float* row, int k) {
   return k % 4 == 0 && reinterpret_cast<uintptr_t>(row) % 16 == 0;
 }
 
-__device__ float warp_sum(float x) {
-  for (int mask = kLanes / 2; mask > 0; mask /= 2) x += __shfl_xor_sync(kAllLanes, x, mask);
-  return x;
-}
-
 /// Sum of squares of a row over the block's threads, the same in all of them. Its order depends on
 /// k alone, as the number of threads does.
 __device__ float sum_of_squares(const float* row, int k, bool aligned) {
@@ -66,15 +61,14 @@ __device__ float sum_of_squares(const float* row, int k, bool aligned) {
     sum = fmaf(x.w, x.w, fmaf(x.z, x.z, fmaf(x.y, x.y, fmaf(x.x, x.x, sum))));
   }
   sum = warp_sum(sum);
-  const int lane = static_cast<int>(threadIdx.x) % kLanes;
-  const int warps = static_cast<int>(blockDim.x) / kLanes;
-  if (lane == 0) of_warps[threadIdx.x / kLanes] = sum;
+  const int lane = lane_of_thread(), warps = static_cast<int>(blockDim.x) / kLanes;
+  if (lane == 0) of_warps[warp_of_thread()] = sum;
   __syncthreads();
   return warp_sum(lane < warps ? of_warps[lane] : 0.0f);
 }
 
-/// This lane's quarter of an eighth of a row of quants; the block's first lane writes its scale and
-/// sum. All lanes of the warp call it, those beyond the row with zeros and `inside` = false.
+/// This lane's quarter of an eighth of a row of quants; the block's first lane writes its
+/// scale. All lanes of the warp call it, those beyond the row with zeros and `inside` = false.
 __device__ void quantize_quad(float4 x, int quad, bool inside, int64_t token, int k,
                               const Prepared& out) {
   float top = fmaxf(fmaxf(fabsf(x.x), fabsf(x.y)), fmaxf(fabsf(x.z), fabsf(x.w)));
@@ -83,17 +77,12 @@ __device__ void quantize_quad(float4 x, int quad, bool inside, int64_t token, in
   const float inverse = quant_inverse(top);
   const int a = quantize(x.x, inverse), b = quantize(x.y, inverse);
   const int c = quantize(x.z, inverse), d = quantize(x.w, inverse);
-  int sum = a + b + c + d;
-  for (int mask = kQuadsOfBlock / 2; mask > 0; mask /= 2)
-    sum += __shfl_xor_sync(kAllLanes, sum, mask);
   if (!inside) return;
   reinterpret_cast<char4*>(out.quants + token * k)[quad] =
       make_char4(static_cast<signed char>(a), static_cast<signed char>(b),
                  static_cast<signed char>(c), static_cast<signed char>(d));
-  if (quad % kQuadsOfBlock != 0) return;
-  const int64_t block = token * (k / 32) + quad / kQuadsOfBlock;
-  out.scales[block] = quant_scale(top);
-  out.sums[block] = sum;
+  if (quad % kQuadsOfBlock == 0)
+    out.scales[token * (k / 32) + quad / kQuadsOfBlock] = quant_scale(top);
 }
 
 /// One block a token. 4 k bytes read (the second time from the L1) and at most as many written, by
@@ -107,8 +96,7 @@ __global__ void __launch_bounds__(kMaxThreads) prepare_row(Arguments args) {
   float scale = 1;
   if (args.norm_weight != nullptr)
     scale = rms_scale(sum_of_squares(row, k, aligned), k, args.norm_eps);
-  const int lane = static_cast<int>(threadIdx.x) % kLanes;
-  for (int quad = static_cast<int>(threadIdx.x); quad - lane < quads;  // whole warps
+  for (int quad = static_cast<int>(threadIdx.x); quad - lane_of_thread() < quads;  // whole warps
        quad += static_cast<int>(blockDim.x)) {
     const bool inside = quad < quads;
     float4 x = inside ? load_quad(row, quad, k, aligned) : make_float4(0, 0, 0, 0);

@@ -80,6 +80,11 @@ class Queue {
   /// Error where something that was queued has failed.
   void check() const;
   /// Returns when all that was queued is done. Spins: to be woken costs 20 us.
+  ///
+  /// Without a limit. What is queued waits for other units, whose share of a step may take minutes,
+  /// and nothing tells how far a recording has come. A device that is lost or has crashed answers
+  /// with an error. One that hangs without cannot be left, either: streams, memory and registered
+  /// pages are given back only when it is idle, so that an Error would end in the next call.
   void finish();
   /// Drops a step that is being recorded.
   void abandon() noexcept;

@@ -11,4 +11,10 @@ inline constexpr unsigned kAllLanes = 0xffffffffu;
 __device__ inline int lane_of_thread() { return static_cast<int>(threadIdx.x % kLanes); }
 __device__ inline int warp_of_thread() { return static_cast<int>(threadIdx.x / kLanes); }
 
+/// Over all lanes, in a butterfly; the same in each of them.
+__device__ inline float warp_sum(float x) {
+  for (int mask = kLanes / 2; mask > 0; mask /= 2) x += __shfl_xor_sync(kAllLanes, x, mask);
+  return x;
+}
+
 }  // namespace tandem::cuda

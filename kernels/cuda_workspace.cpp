@@ -5,7 +5,7 @@
 namespace tandem::cuda {
 namespace {
 
-constexpr int64_t kAlign = 256;  // as cudaMalloc's
+constexpr int64_t kAlign = kPlaneAlign;
 constexpr auto kFloatBytes = static_cast<int64_t>(sizeof(float));
 // With the library's workspace scratch is at most 64 MiB.
 constexpr int64_t kInputBytes = 16 << 20;
@@ -13,29 +13,10 @@ constexpr int64_t kTileBytes = 32 << 20;
 
 }  // namespace
 
-std::array<int64_t, kPlanes> column_bytes(DType dtype, int64_t k) {
-  const ColumnLayout layout = layout_of(dtype);
-  const int64_t chunks = div_up(k, layout.elements);
-  return {chunks * 16, chunks * layout.high_bytes, chunks * layout.scale_bytes,
-          k / layout.factor_elements * layout.factor_bytes};
-}
-
-int64_t plane_bytes(int64_t columns, int64_t bytes_each) {
-  return round_up(columns * bytes_each, kAlign);
-}
-
-int64_t matrix_bytes(DType dtype, int64_t columns, int64_t k) {
-  int64_t sum = 0;
-  for (const int64_t bytes : column_bytes(dtype, k)) sum += plane_bytes(columns, bytes);
-  return sum;
-}
-
 InputBytes input_bytes(int64_t tokens, int64_t k) {
-  const int64_t blocks = round_up(tokens * div_up(k, 32) * 4, kAlign);
   return {.floats = round_up(tokens * k * kFloatBytes, kAlign),
           .quants = round_up(tokens * k, kAlign),
-          .scales = blocks,
-          .sums = blocks};
+          .scales = round_up(tokens * div_up(k, 32) * kFloatBytes, kAlign)};
 }
 
 ProductPieces product_pieces(int64_t tokens, int64_t k, int64_t columns) {
@@ -52,7 +33,7 @@ ProductPieces product_pieces(int64_t tokens, int64_t k, int64_t columns) {
 
 int64_t prefill_scratch_bytes(int64_t tokens, int64_t k, int64_t columns) {
   const InputBytes few = input_bytes(kTileTokens, k);  // without the library tokens go by tiles
-  return std::max(product_pieces(tokens, k, columns).bytes(), few.quants + few.scales + few.sums);
+  return std::max(product_pieces(tokens, k, columns).bytes(), few.quants + few.scales);
 }
 
 int64_t attention_scratch_bytes(int64_t tokens, int64_t heads, int64_t head_dim,

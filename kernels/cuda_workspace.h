@@ -1,8 +1,8 @@
-// How much of its own memory a CUDA unit takes: a packed matrix, and scratch for steps within some
-// limits. The device makes what this says, and a plan counts it where there is no CUDA at all.
+// How much of its own memory a CUDA unit takes beside matrices (cuda_planes.h): scratch for steps
+// within some limits. The device makes what this says, and a plan counts it where there is no CUDA
+// at all.
 #pragma once
 
-#include <array>
 #include <cstdint>
 
 #include "kernels/cuda_planes.h"
@@ -16,20 +16,12 @@ inline constexpr int64_t kProductColumns = 16384;
 /// What cuBLASLt may use to split sums over k.
 inline constexpr int64_t kBlasWorkspaceBytes = 16 << 20;
 
-/// Bytes of a column in each plane; those of the low one are a multiple of 16.
-std::array<int64_t, kPlanes> column_bytes(DType dtype, int64_t k);
-/// Bytes of a plane of `columns` columns, rounded to 256.
-int64_t plane_bytes(int64_t columns, int64_t bytes_each);
-/// Bytes of `columns` columns, plane after plane.
-int64_t matrix_bytes(DType dtype, int64_t columns, int64_t k);
-
 /// All forms of an input that linears read (see Prepared), each rounded to 256 bytes.
 struct InputBytes {
   int64_t floats = 0;
   int64_t quants = 0;
   int64_t scales = 0;
-  int64_t sums = 0;
-  int64_t all() const { return floats + quants + scales + sums; }
+  int64_t all() const { return floats + quants + scales; }
 };
 InputBytes input_bytes(int64_t tokens, int64_t k);
 

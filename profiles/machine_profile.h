@@ -79,6 +79,9 @@ struct UnitProfile {
   Figure cold_start_s = {};
   Figure stream_per_s = {};  ///< bytes/s of weights copied ahead from pinned host memory while they
                              ///< are multiplied; 0 = the unit does not stream
+  /// Time of reads of the unit's own memory while its link copies into it, over their time without.
+  /// 0 = not measured.
+  Figure stream_slowdown = {};
   /// x = bytes of a result; seconds that writing it to host memory, too, takes beyond computing it.
   /// Empty where the unit's memory is the host's.
   Curve publish = {};

@@ -125,8 +125,9 @@ void round_figures(MachineProfile& profile) {
     for (CurvePoint& point : curve.points) round_figure(point.y);
   };
   for (UnitProfile& unit : profile.units) {
-    for (Figure* figure : {&unit.dram_read_per_s, &unit.cache_read_per_s, &unit.barrier_s,
-                           &unit.cold_start_s, &unit.stream_per_s, &unit.plain_launch_s})
+    for (Figure* figure :
+         {&unit.dram_read_per_s, &unit.cache_read_per_s, &unit.barrier_s, &unit.cold_start_s,
+          &unit.stream_per_s, &unit.stream_slowdown, &unit.plain_launch_s})
       round_figure(*figure);
     for (LinearCurve& curve : unit.linear) {
       round_curve(curve.from_dram);

@@ -59,7 +59,7 @@ struct ExchangedBuffers {
   std::span<std::byte> step;  ///< finite f16 keys and values of kBenchMaxTokens new tokens
   std::span<int32_t> rows;    ///< [kBenchMaxTokens] 0, 1, 2, ...
   std::span<int32_t> index;   ///< [1]
-  std::span<int64_t> stamps;  ///< [3] begin, end, and one that nobody reads
+  std::span<int64_t> stamps;  ///< [3] begin, end, and one for a probe of its own
 
  private:
   template <class T>

@@ -170,7 +170,7 @@ std::function<int64_t()> streaming_over_link(UnitBench& bench) {
                           .columns = {0, matrix->columns},
                           .y = bench.out(),
                           .y_stride = matrix->columns});
-    return matrix->columns * row_bytes(matrix->dtype, matrix->k);
+    return matrix->bytes;  // packed, as they are copied
   };
 }
 

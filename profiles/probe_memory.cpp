@@ -1,4 +1,8 @@
 // Probes of how fast a unit reads memory and cache.
+#include <algorithm>
+#include <functional>
+#include <span>
+
 #include "profiles/probe_bench.h"
 
 namespace tandem {
@@ -15,8 +19,31 @@ Case queued_read(UnitBench& bench, const char* what, int64_t bytes, Figure& figu
           .repeats = false};
 }
 
-/// Rate at which weights come over the unit's link while they are multiplied.
-void add_stream_case(UnitBench& bench, std::vector<Case>& cases) {
+/// Reads of the unit's memory, as long as the link copies or at least once, in a step at whose end
+/// streamed weights are multiplied or not: copies begin with the step.
+double stream_slowdown(UnitBench& bench) {
+  const auto nothing = [] {};
+  const auto read = [&bench] {
+    bench.device->read_all(bench.memory->kv.get(), bench.memory->kv_bytes / 16 * 16);
+  };
+  const std::function<int64_t()> stream = streaming_over_link(bench);
+  const double copies_s = bench.time(nothing, stream, 1), read_s = bench.time(read, 1);
+  const int reads = std::max(1, static_cast<int>(copies_s / read_s));
+  const double alone_s = reads * bench.time(read, reads);
+  const std::span<int64_t> stamps = bench.exchanged->stamps;
+  const auto read_beside = [&] {
+    for (int i = 0; i < reads; ++i) read();
+    bench.device->stamp(&stamps[2]);
+    stream();
+  };
+  bench.time(nothing, read_beside, 1);
+  const double beside_s = 1e-9 * static_cast<double>(stamps[2] - stamps[0]);
+  return 1 + excess_s(beside_s, alone_s) / std::min(alone_s, copies_s);
+}
+
+/// Rate at which weights come over the unit's link while they are multiplied, and what that does to
+/// others.
+void add_stream_cases(UnitBench& bench, std::vector<Case>& cases) {
   constexpr int kCalls = 4;
   const auto run = [&bench, stream = streaming_over_link(bench)](int) {
     int64_t bytes = 0;
@@ -26,6 +53,10 @@ void add_stream_case(UnitBench& bench, std::vector<Case>& cases) {
   cases.push_back({.what = bench.profile->unit.name + " stream",
                    .run = run,
                    .figure = &bench.profile->stream_per_s,
+                   .repeats = false});
+  cases.push_back({.what = bench.profile->unit.name + " memory read beside its stream",
+                   .run = [&bench](int) { return stream_slowdown(bench); },
+                   .figure = &bench.profile->stream_slowdown,
                    .repeats = false});
 }
 
@@ -38,7 +69,7 @@ void add_memory_cases(UnitBench& bench, std::vector<Case>& cases) {
     cases.push_back(queued_read(bench, " memory read", bench.memory->kv_bytes / 16 * 16,
                                 profile.dram_read_per_s));
     cases.push_back(queued_read(bench, " cache read", bench.cache_bytes, profile.cache_read_per_s));
-    if (bench.memory->streamed != nullptr) add_stream_case(bench, cases);
+    if (bench.memory->streamed != nullptr) add_stream_cases(bench, cases);
     return;
   }
   const auto rate = [](std::vector<ReadRegion>& regions) {

@@ -120,6 +120,7 @@ UnitProfile read_unit_profile(const CheckedYaml& node) {
                    "barrier_s",
                    "cold_start_s",
                    "stream_per_s",
+                   "stream_slowdown",
                    "plain_launch_s",
                    "publish",
                    "linear",
@@ -136,6 +137,8 @@ UnitProfile read_unit_profile(const CheckedYaml& node) {
   profile.barrier_s = read_figure(node.at("barrier_s"));
   if (const auto start = node.find("cold_start_s")) profile.cold_start_s = read_figure(*start);
   if (const auto rate = node.find("stream_per_s")) profile.stream_per_s = read_figure(*rate);
+  if (const auto slowdown = node.find("stream_slowdown"))
+    profile.stream_slowdown = read_figure(*slowdown);
   if (const auto launch = node.find("plain_launch_s"))
     profile.plain_launch_s = read_figure(*launch);
   if (const auto publish = node.find("publish")) profile.publish = read_curve(*publish);

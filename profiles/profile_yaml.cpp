@@ -90,6 +90,8 @@ std::string unit_text(const UnitProfile& profile) {
     text += fmt::format("    cold_start_s: {}\n", figure_text(profile.cold_start_s));
   if (profile.stream_per_s.median > 0)
     text += fmt::format("    stream_per_s: {}\n", figure_text(profile.stream_per_s));
+  if (profile.stream_slowdown.median > 0)
+    text += fmt::format("    stream_slowdown: {}\n", figure_text(profile.stream_slowdown));
   if (profile.plain_launch_s.median > 0)
     text += fmt::format("    plain_launch_s: {}\n", figure_text(profile.plain_launch_s));
   if (!profile.publish.empty())

@@ -17,12 +17,14 @@ Block block_of(std::span<T> values, int64_t count) {
           .stride = bytes};
 }
 
-/// `range` of `per` floats each, in all rows of `columns` floats.
-Block rectangle(std::span<float> values, int64_t rows, int64_t columns, Range range, int64_t per) {
+/// What a transfer's range, of `per` floats each, is in a buffer of `rows` rows.
+Block rectangle(std::span<float> values, int64_t rows, int64_t columns, const Transfer& transfer,
+                int64_t per) {
   constexpr auto kFloat = static_cast<int64_t>(sizeof(float));
-  return {.data = reinterpret_cast<std::byte*>(values.data() + range.begin * per),
-          .rows = rows,
-          .bytes = range.size() * per * kFloat,
+  const int64_t first = (rows - transfer.rows) * columns + transfer.range.begin * per;
+  return {.data = reinterpret_cast<std::byte*>(values.data() + first),
+          .rows = transfer.rows,
+          .bytes = transfer.range.size() * per * kFloat,
           .stride = columns * kFloat};
 }
 
@@ -79,7 +81,7 @@ std::vector<Block> blocks_of(const Transfer& transfer, const ModelSpec& spec, co
                              const StepBuffers& buffers) {
   const int64_t per_head = spec.group() * spec.head_dim;
   const auto floats = [&](std::span<float> values, int64_t columns, int64_t per) {
-    return std::vector<Block>{rectangle(values, step.tokens, columns, transfer.range, per)};
+    return std::vector<Block>{rectangle(values, step.tokens, columns, transfer, per)};
   };
   switch (transfer.buffer) {
     case Buffer::kX:
@@ -94,7 +96,7 @@ std::vector<Block> blocks_of(const Transfer& transfer, const ModelSpec& spec, co
       return floats(buffers.states[static_cast<size_t>(transfer.index)],
                     spec.num_heads * (spec.head_dim + 2), spec.group() * (spec.head_dim + 2));
     case Buffer::kLogits:
-      return {rectangle(buffers.logits, step.logits_rows, spec.vocab_size, transfer.range, 1)};
+      return {rectangle(buffers.logits, step.logits_rows, spec.vocab_size, transfer, 1)};
     case Buffer::kStep:
       break;
   }

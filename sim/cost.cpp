@@ -204,6 +204,10 @@ double CostModel::capacity_per_s(uint64_t active_mask) const {
   return std::max(total, largest);
 }
 
+double CostModel::stream_slowdown(int unit) const {
+  return std::max(1.0, units_[static_cast<size_t>(unit)].profile->stream_slowdown.median);
+}
+
 double CostModel::compute_slowdown(uint64_t active_mask) const {
   double largest = 1;
   for (const ContentionSet& set : contention_) {

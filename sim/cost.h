@@ -59,8 +59,12 @@ class CostModel {
   /// once:
   /// measured for that set, or else the largest of the sets within it, or 1.
   double compute_slowdown(uint64_t active_mask) const;
+  /// Time over time alone that a unit needs while its link copies into its memory; 1 where that was
+  /// not measured.
+  double stream_slowdown(int unit) const;
   /// Whether a lane is a unit's link.
   bool is_link(int lane) const { return lane >= num_units(); }
+  int link_of(int unit) const { return num_units() + unit; }
   /// Memory that a lane draws on, counted from 0 in order of units. Copies draw on the memory of
   /// CPU units.
   int memory_of(int lane) const {

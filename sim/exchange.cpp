@@ -74,8 +74,8 @@ class Tracking {
         continue;
       }
       exchange_.receives[static_cast<size_t>(task.id)].push_back(
-          {access.buffer, access.index, common.range, piece.producer,
-           bytes_of(access.buffer, common.range), direct ? producer.unit : -1});
+          {access.buffer, access.index, common.range, task.tokens, piece.producer,
+           bytes_of(access.buffer, common.range, task.tokens), direct ? producer.unit : -1});
       common.held |= uint64_t{1} << task.unit;
       add_rest(piece, common.range, after);
       after.push_back(common);
@@ -86,7 +86,8 @@ class Tracking {
   /// A task's result is published whole.
   void publish(const Task& producer) {
     double bytes = 0;
-    for (const Access& access : writes(producer)) bytes += bytes_of(access.buffer, access.range);
+    for (const Access& access : writes(producer))
+      bytes += bytes_of(access.buffer, access.range, producer.tokens);
     exchange_.published_bytes[static_cast<size_t>(producer.id)] = bytes;
   }
 
@@ -105,14 +106,13 @@ class Tracking {
       if (!rest.empty()) pieces.push_back({rest, piece.producer, piece.held});
   }
 
-  double bytes_of(Buffer buffer, Range range) const {
+  double bytes_of(Buffer buffer, Range range, int64_t rows) const {
     const int64_t d = model_.head_dim, group = model_.group();
-    const auto size = static_cast<double>(range.size() * graph_.step.tokens);
+    const auto size = static_cast<double>(range.size() * rows);
     switch (buffer) {
-      case Buffer::kLogits:
-        return static_cast<double>(range.size() * graph_.step.logits_rows) * sizeof(float);
       case Buffer::kX:
       case Buffer::kH:
+      case Buffer::kLogits:
         return size * sizeof(float);
       case Buffer::kQ:
       case Buffer::kAttended:

@@ -36,8 +36,9 @@ struct UnitMemories {
 /// A part of a buffer that `producer` wrote and a task of another memory reads.
 struct Transfer {
   Buffer buffer = Buffer::kX;
-  int index = 0;  ///< kStep: layer; kStates: part; else 0
-  Range range;    ///< columns or kv heads
+  int index = 0;     ///< kStep: layer; kStates: part; else 0
+  Range range;       ///< columns or kv heads
+  int64_t rows = 1;  ///< the last so many of those that the buffer has in this step
   int producer = 0;
   double bytes = 0;
   int from = -1;  ///< the unit whose memory it is read from, -1 = the host's

@@ -55,7 +55,14 @@ void share_rates(const CostModel& cost, std::span<Running> running) {
     memories |= bit(cost.memory_of(task.lane));
   }
   const double slowdown = std::popcount(active) < 2 ? 1 : cost.compute_slowdown(active);
-  for (Running& task : running) task.rate = cost.is_link(task.lane) ? 1 : 1 / slowdown;
+  for (Running& task : running) {
+    if (cost.is_link(task.lane)) {
+      task.rate = 1;
+      continue;
+    }
+    const bool copies = (active & bit(cost.link_of(task.lane))) != 0;
+    task.rate = 1 / (slowdown * (copies ? cost.stream_slowdown(task.lane) : 1));
+  }
   for (int memory = 0; memories >> memory; ++memory) share_memory(cost, running, memory);
 }
 

@@ -14,10 +14,10 @@ struct Running {
   double rate = 1;          ///< of its speed alone, set by share_rates()
 };
 
-/// Sets the rates. Every unit is slowed by the compute slowdown of the lanes that are active; where
-/// the demands that are left on one memory exceed the capacity of the lanes that draw on it, they
-/// share it max-min fairly (Bertsekas and Gallager 1992, sec. 6.5.2). A lane that draws alone is
-/// never slowed: its measured time is its capacity.
+/// Sets the rates. Every unit is slowed by the compute slowdown of the lanes that are active, and
+/// by its own link's copies; where the demands that are left on one memory exceed the capacity of
+/// the lanes that draw on it, they share it max-min fairly (Bertsekas and Gallager 1992, sec.
+/// 6.5.2). Memory slows no lane that draws on it alone: its measured time is its capacity.
 void share_rates(const CostModel& cost, std::span<Running> running);
 
 }  // namespace tandem

@@ -5,6 +5,7 @@
 #include <span>
 #include <utility>
 
+#include "kernels/cuda_planes.h"
 #include "kernels/error.h"
 #include "sim/head_runs.h"
 #include "sim/task_graph.h"
@@ -84,10 +85,16 @@ class Lowering {
     task.layer = layer;
     task.unit = unit;
     task.range = range;
-    const bool logits = stage == Stage::kLmHead || stage == Stage::kSample;
-    task.tokens = logits ? graph_.step.logits_rows : graph_.step.tokens;
+    task.tokens = rows_of(stage);
     task.deps = deps;
     return task;
+  }
+
+  int64_t rows_of(Stage stage) const {
+    const Step& step = graph_.step;
+    if (stage == Stage::kLmHead) return step.logits_rows;
+    if (stage == Stage::kSample) return step.sampled ? step.logits_rows : 1;
+    return step.tokens;
   }
 
   static void add_matrix(Task& task, const MatrixWork& matrix) {
@@ -146,6 +153,7 @@ class Lowering {
       for (const MatrixWork& matrix :
            product.matrices.subspan(i * product.per_slot, product.per_slot))
         add_matrix(copy, matrix);
+      copy.bytes = copied_bytes(copy);
       copy.flops = 0;
       ids.push_back(copy.id);
       readers.push_back(reader);
@@ -153,10 +161,20 @@ class Lowering {
     return ids;
   }
 
-  /// Columns of a share's tasks: all of them, or where it is streamed as many as fill a slot.
+  /// What crosses the link is packed.
+  static double copied_bytes(const Task& copy) {
+    int64_t sum = 0;
+    for (const MatrixWork& matrix : copy.matrices)
+      for (const int64_t bytes : cuda::column_bytes(matrix.dtype, matrix.k))
+        sum += matrix.columns * bytes;
+    return static_cast<double>(sum);
+  }
+
+  /// Columns of a share's tasks: all of them, or where it is streamed as many as fill a slot, of
+  /// which `align` take `align_bytes`.
   static int64_t columns_at_once(const ColumnShare& share, int64_t align, int64_t align_bytes) {
     if (share.home == Home::kResident) return std::max<int64_t>(1, share.columns.size());
-    return std::max<int64_t>(1, kStreamSlotBytes / align_bytes) * align;
+    return std::max(align, columns_of_slot(align, align_bytes));
   }
 
   /// Tasks of every non-empty share, their columns of every matrix in `shapes` (whose own are
@@ -168,7 +186,7 @@ class Lowering {
     const std::span<MatrixWork> used(matrices.data(), shapes.size());
     int64_t align_bytes = 0;
     for (const MatrixWork& shape : used)
-      align_bytes += kColumnAlign * row_bytes(shape.dtype, shape.k);
+      align_bytes += cuda::matrix_bytes(shape.dtype, kColumnAlign, shape.k);
     Ids ids;
     for (const ColumnShare& share : split) {
       const int64_t step = columns_at_once(share, kColumnAlign, align_bytes);
@@ -185,8 +203,11 @@ class Lowering {
   Ids qkv(const LayerPlan& plan, int layer, const Ids& deps) {
     const LayerDTypes& dtypes = model_.layers[static_cast<size_t>(layer)];
     const int64_t hidden = model_.hidden_size, width = model_.qkv_columns_per_kv_head();
-    // Each matrix is copied by itself, and of a head the queries are largest.
-    const int64_t head_bytes = model_.group() * model_.head_dim * row_bytes(dtypes.q, hidden);
+    // Each matrix is copied by itself, so that the largest of a head decides.
+    const int64_t head_bytes =
+        std::max({cuda::matrix_bytes(dtypes.q, model_.group() * model_.head_dim, hidden),
+                  cuda::matrix_bytes(dtypes.k, model_.head_dim, hidden),
+                  cuda::matrix_bytes(dtypes.v, model_.head_dim, hidden)});
     Ids ids;
     for (const ColumnShare& share : plan.qkv) {
       const int64_t step = columns_at_once(share, width, head_bytes);

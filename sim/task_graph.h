@@ -60,14 +60,15 @@ struct Task {
   Range range;     ///< columns; kv heads for attention and merge; rows for embed; layers for commit
   int part =
       -1;  ///< attention: index in LayerPlan::attention; merge: part with the first positions
-  int64_t tokens = 1;                    ///< rows of input (lm_head: logits rows)
+  int64_t tokens = 1;  ///< rows of input, the last (lm_head: logits rows; sample: all of those
+                       ///< where the host chooses, else one)
   std::array<MatrixWork, 3> matrices{};  ///< linear stages; the used ones come first
   int num_matrices = 0;
   Home home = Home::kResident;  ///< of the matrices
   int64_t kv_heads = 0;         ///< attention, merge
   double positions = 0;         ///< attention: mean positions seen per token
   bool whole = true;  ///< attention: covers its heads alone, so it writes o / l, not a state
-  double bytes = 0;   ///< weights, or keys and values, read from the unit's memory
+  double bytes = 0;   ///< weights, or keys and values, read from the unit's memory; copy: packed
   double flops = 0;
   std::vector<int> deps;  ///< ids, all smaller than id
 };

@@ -85,6 +85,7 @@ Json unit_json(const UnitProfile& profile) {
           {"cold_start_s", to_json(profile.cold_start_s)},
           {"plain_launch_s", to_json(profile.plain_launch_s)},
           {"stream_per_s", to_json(profile.stream_per_s)},
+          {"stream_slowdown", to_json(profile.stream_slowdown)},
           {"publish", curve_json(profile.publish)},
           {"linear", std::move(linear)}};
 }

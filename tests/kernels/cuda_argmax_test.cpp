@@ -63,5 +63,5 @@ TEST_CASE("the larger of two candidates does not depend on their order") {
   CHECK(index({2, 9}, {1, 5}) == 9);
   CHECK(index({1, 5}, {1, 4}) == 4);
   CHECK(index({1, 4}, {1, 5}) == 4);
-  CHECK(index(cuda::kNoCandidate, {-std::numeric_limits<float>::infinity(), 7}) == 7);
+  CHECK(index(cuda::no_candidate(), {-std::numeric_limits<float>::infinity(), 7}) == 7);
 }

@@ -161,6 +161,21 @@ TEST_CASE("columns are whole 16 bytes and padded with zeros, and so is what foll
   }
 }
 
+TEST_CASE("threads that share a matrix pack what one does") {
+  cpu_set_t cores;
+  sched_getaffinity(0, sizeof cores, &cores);
+  constexpr int64_t kWide = 701, kDeep = 4096;
+  for (const DType dtype : {DType::kQ4_0, DType::kQ6_K}) {
+    CAPTURE(name(dtype));
+    const TestMatrix source = make_matrix(dtype, kWide, kDeep, 7);
+    const auto size = static_cast<size_t>(matrix_bytes(dtype, kWide - 3, kDeep));
+    std::vector<std::byte> alone(size), together(size);
+    pack_columns(source.source(), {3, kWide}, alone.data());
+    pack_columns(source.source(), {3, kWide}, together.data(), &cores);
+    CHECK(alone == together);
+  }
+}
+
 TEST_CASE("a packed matrix is little larger than the file") {
   for (const DTypeInfo& d : kDTypes) {
     CAPTURE(d.name);

@@ -151,6 +151,21 @@ TEST_CASE("a token is the same bits alone, whatever tokens are beside it") {
     }
 }
 
+TEST_CASE("an infinite input spoils no more of a lone token than of one among others") {
+  for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
+    CAPTURE(name(dtype));
+    CudaLinearCase test(dtype, 64);  // fewer chunks than lanes
+    test.x[15 * 64] = INFINITY;      // of the last token
+    const std::vector<float> whole = test.run({0, 35}, {0, 35}, 0, 16);
+    CHECK(std::isinf(whole[15 * 35]));
+    for (const int64_t tokens : {1, 2, 4}) {
+      CAPTURE(tokens);
+      const std::vector<float> part = test.run({0, 35}, {0, 35}, 16 - tokens, tokens);
+      CHECK(differing_in(part, whole, 35, 16 - tokens, {0, 35}, kUntouched) == 0);
+    }
+  }
+}
+
 TEST_CASE("rows of floats may begin anywhere: the same bits") {
   for (const DType dtype : {DType::kF32, DType::kBF16})
     for (const int64_t tokens : {1, 6}) {

@@ -41,19 +41,15 @@ TEST_CASE("blocks of 32 are quantised by the rule of the CPU units") {
     const PrepareCase test(k, false);
     const DeviceInput input(DType::kQ8_0, test.x, 5);
     const reference::Matrix actual = input.values();
-    const std::vector<int32_t> sums = input.sums();
     int64_t wrong = 0;
     for (int64_t block = 0; block < 5 * k / 32; ++block) {
       float top = 0;
       for (int64_t i = 0; i < 32; ++i)
         top = std::max(top, std::abs(test.x[static_cast<size_t>(32 * block + i)]));
-      int32_t sum = 0;
       for (int64_t i = 32 * block; i < 32 * block + 32; ++i) {
         const int32_t q = quantize(test.x[static_cast<size_t>(i)], quant_inverse(top));
         wrong += actual(i / k, i % k) != double{quant_scale(top)} * q;
-        sum += q;
       }
-      wrong += sums[static_cast<size_t>(block)] != sum;
     }
     CHECK(wrong == 0);
   }

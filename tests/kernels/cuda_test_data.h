@@ -80,8 +80,7 @@ class DeviceInput {
         norm_(norm),
         floats_(quants_ ? 0 : tokens * k_),
         bytes_(quants_ ? tokens * k_ : 0),
-        scales_(quants_ ? tokens * k_ / 32 : 0),
-        sums_(quants_ ? tokens * k_ / 32 : 0) {
+        scales_(quants_ ? tokens * k_ / 32 : 0) {
     cuda::prepare({.x = x_.get(),
                    .tokens = tokens,
                    .k = k_,
@@ -92,10 +91,8 @@ class DeviceInput {
                   nullptr);
   }
   cuda::Prepared prepared() const {
-    return {.x = quants_ ? nullptr : floats_.get(),
-            .quants = bytes_.get(),
-            .scales = scales_.get(),
-            .sums = sums_.get()};
+    return {
+        .x = quants_ ? nullptr : floats_.get(), .quants = bytes_.get(), .scales = scales_.get()};
   }
   /// What the rows count for.
   reference::Matrix values() const {
@@ -108,7 +105,6 @@ class DeviceInput {
           double{scales[static_cast<size_t>(i / 32)]} * bytes[static_cast<size_t>(i)];
     return all;
   }
-  std::vector<int32_t> sums() const { return sums_.read(); }
 
  private:
   int64_t tokens_, k_;
@@ -116,7 +112,6 @@ class DeviceInput {
   DeviceArray<float> x_, norm_, floats_;
   DeviceArray<int8_t> bytes_;
   DeviceArray<float> scales_;
-  DeviceArray<int32_t> sums_;
 };
 
 /// Rows [first, first + tokens) of [all x k] values.

@@ -3,9 +3,34 @@
 
 #include <doctest/doctest.h>
 
+#include <array>
+
 #include "cuda_unit.h"
+#include "kernels/cuda_device_copies.cuh"
 
 using namespace tandem;
+
+TEST_CASE("what fits into a slot is one piece, and what does not fills one") {
+  for (const DTypeInfo& d : kDTypes) {
+    for (const int64_t k : {256, 4096, 14336}) {
+      CAPTURE(d.name);
+      CAPTURE(k);
+      const cuda::WeightMatrix matrix{
+          .dtype = d.dtype, .k = k, .columns = {0, 1 << 20}, .planes = {}};
+      const std::array pair{matrix, matrix};
+      for (const size_t together : {1, 2}) {
+        const std::span<const cuda::WeightMatrix> matrices(pair.data(), together);
+        const int64_t bytes = cuda::slot_bytes(matrices, kColumnAlign);
+        const int64_t piece = columns_of_slot(kColumnAlign, bytes);
+        CHECK(cuda::columns_at_once(matrices, piece) == piece);
+        CHECK(cuda::columns_at_once(matrices, piece - 8) == piece - 8);  // heads of 24, say
+        CHECK(cuda::columns_at_once(matrices, 2 * piece) == piece);
+        if (k > 256)  // else 16 columns' scales take less than what they are rounded to
+          CHECK(cuda::slot_bytes(matrices, piece) > kStreamSlotBytes - bytes);
+      }
+    }
+  }
+}
 
 TEST_CASE("a CUDA unit's scratch is what is counted for its limits") {
   for (const DeviceLimits& limits :

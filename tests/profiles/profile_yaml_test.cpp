@@ -180,6 +180,7 @@ TEST_CASE("a unit that streams has a rate, and its link takes part in contention
   profile.units[1].unit.kind = UnitKind::kCuda;
   profile.units[0].cold_start_s = {4e-6, 0.2};
   profile.units[1].stream_per_s = {12e9, 0.01};
+  profile.units[1].stream_slowdown = {1.02, 0.01};
   profile.contention.push_back({{"cpu0", "cpu1.streamed"}, {44e9, 0.01}, {}, {1, 0}});
   const std::string text = profile_text(profile);
   const TemporaryProfile file(text);
@@ -187,6 +188,7 @@ TEST_CASE("a unit that streams has a rate, and its link takes part in contention
   CHECK(profile_text(back) == text);
   CHECK(back.units[0].cold_start_s.median == 4e-6);
   CHECK(back.units[1].stream_per_s.median == 12e9);
+  CHECK(back.units[1].stream_slowdown.median == 1.02);
   CHECK(back.contention[1].units[1] == "cpu1.streamed");
   CHECK(error_of(replaced(text, "cpu1.streamed", "cpu7.streamed"))
             .find("there is no unit named 'cpu7.streamed'") != std::string::npos);

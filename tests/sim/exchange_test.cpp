@@ -66,11 +66,33 @@ TEST_CASE("a transfer's bytes are those of its rows and columns") {
   const Exchange exchange = exchange_of(test.model, test.plan, graph, kSecondHasOwnMemory);
   for (const Task& task : graph.tasks)
     for (const Transfer& transfer : exchange.receives[static_cast<size_t>(task.id)]) {
-      if (transfer.buffer == Buffer::kX)
+      if (transfer.buffer == Buffer::kX && task.stage != Stage::kLmHead)
         CHECK(transfer.bytes == static_cast<double>(transfer.range.size()) * 2 * 4);
       if (transfer.buffer == Buffer::kAttended)  // 2 query heads of 8 a kv head, 2 tokens
         CHECK(transfer.bytes == static_cast<double>(transfer.range.size()) * 16 * 2 * 4);
     }
+}
+
+TEST_CASE("of a prompt only the rows that get logits are copied for them, and of those the last") {
+  Case test;
+  test.plan.phases[0].lm_head = {{1, {0, 32}}, {0, {32, test.model.vocab_size}}};
+  test.step = {.tokens = 9, .context = 0, .logits_rows = 3, .parents = {}};
+  const TaskGraph graph = test.graph();
+  const Exchange exchange = exchange_of(test.model, test.plan, graph, kSecondHasOwnMemory);
+  int checked = 0;
+  for (const Task& task : graph.tasks) {
+    if (task.unit != 1) continue;
+    for (const Transfer& transfer : exchange.receives[static_cast<size_t>(task.id)]) {
+      const int64_t rows = task.stage == Stage::kLmHead ? 3 : task.stage == Stage::kSample ? 1 : 9;
+      CHECK(transfer.rows == rows);
+      if (transfer.buffer != Buffer::kX && transfer.buffer != Buffer::kLogits) continue;
+      CHECK(transfer.bytes == static_cast<double>(rows * transfer.range.size() * 4));
+      checked += rows < 9;
+    }
+    if (task.stage == Stage::kLmHead)  // whole
+      CHECK(exchange.published_bytes[static_cast<size_t>(task.id)] == 3 * 32 * 4);
+  }
+  CHECK(checked == 2);
 }
 
 TEST_CASE("results are published where another memory or the host reads them") {

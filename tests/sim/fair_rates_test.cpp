@@ -65,3 +65,22 @@ TEST_CASE("units of different memories do not slow each other") {
   machine.units[1].unit.memory = "dram1";
   CHECK(rates(machine, {10, 10, 0}) == std::vector<double>{1, 1, 1});
 }
+
+TEST_CASE("a unit is slowed while its own link copies, and not by others' links") {
+  const ModelSpec model = small_model();
+  MachineProfile machine =
+      machine_of({reader("cpu0", 16), cuda_reader("gpu0", 64, 16), cuda_reader("gpu1", 64, 16)});
+  machine.units[1].stream_slowdown = {1.25, 0};
+  const CostModel cost(model, machine, single_unit_plan(model, {"cpu0", "gpu0", "gpu1"}, 0));
+  const auto rates_of = [&](std::vector<int> lanes) {
+    std::vector<Running> running;
+    for (const int lane : lanes) running.push_back({.lane = lane});
+    share_rates(cost, running);
+    std::vector<double> found;
+    for (const Running& task : running) found.push_back(task.rate);
+    return found;
+  };
+  CHECK(rates_of({0, 1, cost.link_of(1)}) == std::vector<double>{1, 0.8, 1});
+  CHECK(rates_of({0, 1, cost.link_of(2)}) == std::vector<double>{1, 1, 1});
+  CHECK(rates_of({2, cost.link_of(2)}) == std::vector<double>{1, 1});  // not measured
+}

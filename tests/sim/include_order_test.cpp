@@ -16,9 +16,9 @@ namespace {
 namespace fs = std::filesystem;
 
 const std::array<std::string, 5> kFolders{"kernels", "profiles", "sim", "runtime", "tuner"};
-const std::set<std::string> kSimMayInclude{"kernels/range.h",  "kernels/error.h",
-                                           "kernels/dtype.h",  "kernels/home.h",
-                                           "profiles/curve.h", "profiles/machine_profile.h"};
+const std::set<std::string> kSimMayInclude{
+    "kernels/range.h",       "kernels/error.h",  "kernels/dtype.h",           "kernels/home.h",
+    "kernels/cuda_planes.h", "profiles/curve.h", "profiles/machine_profile.h"};
 
 struct Include {
   std::string from;  ///< folder

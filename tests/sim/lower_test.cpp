@@ -4,6 +4,7 @@
 #include <map>
 #include <string>
 
+#include "kernels/cuda_planes.h"
 #include "kernels/error.h"
 #include "sim/task_graph.h"
 #include "tests/sim/fixtures.h"
@@ -251,6 +252,19 @@ TEST_CASE("new positions are committed to their homes in the first phase") {
   CHECK(units(1, 256) == std::vector<int>{1});
 }
 
+TEST_CASE("all rows of logits are sampled by the host, one by the unit itself") {
+  const ModelSpec model = small_model();
+  Step step = step_of(4, 0, 3);
+  for (const bool sampled : {false, true}) {
+    step.sampled = sampled;
+    const TaskGraph graph = lower(model, two_unit_plan(model), step);
+    const Task sample = tasks_of(graph, Stage::kSample, -1).at(0);
+    CHECK(sample.tokens == (sampled ? 3 : 1));
+    CHECK(sample.bytes == static_cast<double>(sample.tokens * model.vocab_size * 4));
+    CHECK(tasks_of(graph, Stage::kLmHead, -1).at(0).tokens == 3);
+  }
+}
+
 TEST_CASE("a step that is none is refused") {
   const ModelSpec model = small_model();
   const Plan plan = single_unit_plan(model, {"cpu0"}, 0);
@@ -328,4 +342,38 @@ TEST_CASE("a streamed share is cut where its slot is full") {
   CHECK(tasks_of(graph, Stage::kCopy, 0).at(0).bytes == kStreamSlotBytes);
   // Whoever waits for the share waits for its last piece.
   CHECK(tasks_of(graph, Stage::kDown, 0).at(0).deps == std::vector<int>{tasks[2].id});
+}
+
+TEST_CASE("streamed pieces fill their slots as CUDA units pack them") {
+  for (const DTypeInfo& d : kDTypes) {
+    CAPTURE(d.name);
+    ModelSpec model = small_model();
+    model.hidden_size = 8192;
+    model.intermediate_size = 4096;
+    model.head_dim = 128;
+    model.num_heads = 64;
+    model.num_kv_heads = 64;
+    for (LayerDTypes& dtypes : model.layers) {
+      dtypes.q = dtypes.k = dtypes.gate = DType::kQ4_K;  // as in mixes; v is the largest of a head
+      dtypes.v = dtypes.up = d.dtype;
+    }
+    Plan plan = single_unit_plan(model, {"gpu0"}, 0);
+    plan.phases[0].layers[0].qkv[0].home = plan.phases[0].layers[0].gate_up[0].home =
+        Home::kStreamed;
+    const auto copies = tasks_of(lower(model, plan, step_of(1, 0)), Stage::kCopy, 0);
+    REQUIRE(copies.size() > 3);
+    int64_t fullest = 0;
+    for (const Task& copy : copies) {
+      int64_t slot = 0;
+      for (const MatrixWork& matrix : copy.matrices)
+        slot += cuda::matrix_bytes(matrix.dtype, matrix.columns, matrix.k);
+      CHECK(slot <= kStreamSlotBytes);
+      CHECK(copy.bytes <= static_cast<double>(slot));
+      CHECK(copy.bytes > static_cast<double>(slot - 8 * cuda::kPlaneAlign));  // rounded planes
+      fullest = std::max(fullest, slot);
+    }
+    // A head's 128 columns of v, or 16 of gate and of up, would not go in any more.
+    const int64_t head = cuda::matrix_bytes(d.dtype, 128, 8192);
+    CHECK(fullest > kStreamSlotBytes - std::max(head, int64_t{1} << 20));
+  }
 }

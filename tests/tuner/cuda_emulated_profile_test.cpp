@@ -81,6 +81,7 @@ void check_complete(const MachineProfile& profile) {
       check_measured(figure);
     const bool gpu = unit.unit.kind == UnitKind::kCuda;
     CHECK((unit.stream_per_s.median > 0) == gpu);
+    CHECK((unit.stream_slowdown.median >= 1) == gpu);
     CHECK((unit.plain_launch_s.median > 0) == gpu);
     CHECK(unit.publish.empty() != gpu);
     for (const CurvePoint& point : unit.publish.points) check_measured(point.y);
