@@ -115,7 +115,10 @@ inline Bytes load_bytes(const std::byte* p) {
 inline Bytes bits_of(Bytes x, int shift, int mask) {
   const int8x16_t right = vdupq_n_s8(static_cast<int8_t>(-shift));
   const uint8x16_t kept = vdupq_n_u8(static_cast<uint8_t>(mask));
-  return each<Bytes>([&](int i) { return vandq_u8(vshlq_u8(x.q[i], right), kept); });
+  return each<Bytes>([&](int i) {
+    const uint8x16_t shifted = vshlq_u8(x.q[i], right);
+    return mask == 255 >> shift ? shifted : vandq_u8(shifted, kept);  // GCC 12 masks both
+  });
 }
 /// low | high << shift; no bit leaves its byte.
 inline Bytes with_high(Bytes low, Bytes high, int shift) {
