@@ -12,6 +12,11 @@ struct Operands {
   int64_t x_stride;
   int64_t k;
   bool from_memory;  ///< the panels' first tokens: the weights are not in a cache yet
+
+  /// Of token t. Inlined as dot() is: GCC then inlines the rest as it did without them.
+  [[gnu::always_inline]] Q8Row q8(int t) const {
+    return q8_row(const_cast<std::byte*>(x + t * x_stride), k);
+  }
 };
 
 /// Asks for the lines of [weights, weights + Bytes) that much ahead. Between the blocks' arithmetic
@@ -40,6 +45,23 @@ IVec dot_offset8(IVec acc, const Bytes* w, const int8_t* x) {
 #pragma GCC unroll 16
   for (int g = 0; g < N; ++g) acc = dot_offset8(acc, w[g], x + 4 * g);
   return acc;
+}
+/// What dot() takes as kLargest for bytes with an offset of 128.
+inline constexpr int kOffset8 = 255;
+/// How many of T tokens go through dot() together: one, or kTokensAtOnce where the vector type has
+/// dot_tokens(), which multiplies bytes of either kind.
+template <int T>
+inline constexpr int kTogether = T < kTokensAtOnce ? T : kTokensAtOnce;
+/// acc[t] + the products of N groups with the input of token t, which lies at x + t * x_stride.
+template <int kLargest, int N, int T>
+[[gnu::always_inline]] inline void dot(IVec (&acc)[T], const Bytes* w, const int8_t* x,
+                                       int64_t x_stride) {
+  if constexpr (T > 1)
+    dot_tokens<N>(acc, w, x, x_stride);
+  else if constexpr (kLargest == kOffset8)
+    acc[0] = dot_offset8<N>(acc[0], w, x);
+  else
+    acc[0] = dot_u7<kLargest, N>(acc[0], w, x);
 }
 
 struct F32Panels {
@@ -101,8 +123,8 @@ struct BF16Panels {
   }
 };
 
-/// Blocks of 32 with an f16 scale per column: `Format` unpacks the eight groups of a block and
-/// multiplies them.
+/// Blocks of 32 with an f16 scale per column: `Format` unpacks the eight groups of a block and says
+/// what they are.
 template <class Format>
 struct BlockPanels {
   // Blocks are independent but for one add, and one stream reads fastest: Zen 4, two cores, Q8_0,
@@ -124,10 +146,15 @@ struct BlockPanels {
         Bytes w[8];
         Format::unpack(quants, w);
 #pragma GCC unroll 16
-        for (int t = 0; t < T; ++t) {
-          const Q8Row x = q8_row(const_cast<std::byte*>(o.x + t * o.x_stride), o.k);
-          const IVec sum = Format::dot(Format::start(x.sum[b]), w, x.q + 32 * b);
-          acc[p][t] = fma(to_float(sum), mul(w_scale, broadcast(x.scale[b])), acc[p][t]);
+        for (int t = 0; t < T; t += kTogether<T>) {
+          IVec sum[kTogether<T>];
+#pragma GCC unroll 16
+          for (int i = 0; i < kTogether<T>; ++i) sum[i] = Format::start(o.q8(t + i).sum[b]);
+          dot<Format::kLargest, 8>(sum, w, o.q8(t).q + 32 * b, o.x_stride);
+#pragma GCC unroll 16
+          for (int i = 0; i < kTogether<T>; ++i)
+            acc[p][t + i] =
+                fma(to_float(sum[i]), mul(w_scale, broadcast(o.q8(t + i).scale[b])), acc[p][t + i]);
         }
       }
   }
@@ -135,18 +162,17 @@ struct BlockPanels {
 
 struct Q8_0Format {
   static constexpr int64_t kBlockBytes = 512;
+  static constexpr int kLargest = kOffset8;
   static void unpack(const std::byte* quants, Bytes (&w)[8]) {
 #pragma GCC unroll 16
     for (int g = 0; g < 8; ++g) w[g] = load_bytes(quants + 64 * g);
   }
   static IVec start(int32_t sum) { return start_offset8(sum); }
-  static IVec dot(IVec acc, const Bytes (&w)[8], const int8_t* x) {
-    return dot_offset8<8>(acc, w, x);
-  }
 };
 
 struct Q4_0Format {
   static constexpr int64_t kBlockBytes = 256;
+  static constexpr int kLargest = 15;
   static void unpack(const std::byte* quants, Bytes (&w)[8]) {
 #pragma GCC unroll 16
     for (int g = 0; g < 4; ++g) {
@@ -156,9 +182,6 @@ struct Q4_0Format {
     }
   }
   static IVec start(int32_t sum) { return ibroadcast(-8 * sum); }
-  static IVec dot(IVec acc, const Bytes (&w)[8], const int8_t* x) {
-    return dot_u7<15, 8>(acc, w, x);
-  }
 };
 
 #include "kernels/body_quants.h"

@@ -68,6 +68,7 @@ struct QuantPanels {
   // Ten formats in blocks of 16 tokens took the compiler minutes for each instruction set.
   static constexpr int kTokens = kMaxTokens < 4 ? kMaxTokens : 4;
   static constexpr int kSubs = 32 / f.sub;
+  static constexpr int kLargest = f.table ? kOffset8 : (1 << (f.low_bits + f.high_bits)) - 1;
   static constexpr int64_t kBlocks = f.span() / 32;  // of a stretch
 
   template <int P, int T>
@@ -99,24 +100,33 @@ struct QuantPanels {
     Bytes w[8];
     unpack_quants<Format>(quants, w);
 #pragma GCC unroll 16
-    for (int t = 0; t < T; ++t) {
-      const Q8Row x = q8_row(const_cast<std::byte*>(o.x + t * o.x_stride), o.k);
-      const int32_t sums[2] = {kSubs == 1 ? x.sum[b] : x.first_sum[b], x.sum[b] - x.first_sum[b]};
-      const float x_scale = x.scale[b];
+    for (int t = 0; t < T; t += kTogether<T>)
 #pragma GCC unroll 2
       for (int s = 0; s < kSubs; ++s) {
-        constexpr int kGroups = 8 / kSubs, kLargest = (1 << (f.low_bits + f.high_bits)) - 1;
-        const Bytes* quants_of_sub = w + kGroups * s;
-        const int8_t* x_of_sub = x.q + 32 * b + 4 * kGroups * s;
-        IVec sum;
-        if constexpr (f.table)
-          sum = dot_offset8<kGroups>(start_offset8(sums[s]), quants_of_sub, x_of_sub);
-        else
-          sum = dot_u7<kLargest, kGroups>(ibroadcast(-f.offset * sums[s]), quants_of_sub, x_of_sub);
-        acc[t] = fma(to_float(sum), mul(of.scale[s], broadcast(x_scale)), acc[t]);
-        if constexpr (f.has_min)
-          acc[t] = fma(of.shift[s], broadcast(x_scale * static_cast<float>(sums[s])), acc[t]);
+        int32_t x_sum[kTogether<T>];
+        IVec sum[kTogether<T>];
+#pragma GCC unroll 16
+        for (int j = 0; j < kTogether<T>; ++j) {
+          x_sum[j] = sum_of_sub(o.q8(t + j), b, s);
+          sum[j] = f.table ? start_offset8(x_sum[j]) : ibroadcast(-f.offset * x_sum[j]);
+        }
+        constexpr int kGroups = 8 / kSubs;
+        dot<kLargest, kGroups>(sum, w + kGroups * s, o.q8(t).q + 32 * b + 4 * kGroups * s,
+                               o.x_stride);
+#pragma GCC unroll 16
+        for (int j = 0; j < kTogether<T>; ++j) {
+          const float x_scale = o.q8(t + j).scale[b];
+          Vec& y = acc[t + j];
+          y = fma(to_float(sum[j]), mul(of.scale[s], broadcast(x_scale)), y);
+          if constexpr (f.has_min)
+            y = fma(of.shift[s], broadcast(x_scale * static_cast<float>(x_sum[j])), y);
+        }
       }
-    }
+  }
+
+  /// Of the input's quants in sub-block s of block b.
+  static int32_t sum_of_sub(const Q8Row& x, int64_t b, int s) {
+    if constexpr (kSubs == 1) return x.sum[b];
+    return s == 0 ? x.first_sum[b] : x.sum[b] - x.first_sum[b];
   }
 };

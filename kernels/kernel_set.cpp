@@ -51,7 +51,9 @@ static bool cpu_runs(std::string_view isa) {
   if (isa == "avx512bf16") return vnni && __builtin_cpu_supports("avx512bf16");
 #elif defined(__aarch64__)
   if (isa == "neon") return true;
-  if (isa == "neondot") return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
+  const bool dot = (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
+  if (isa == "neondot") return dot;
+  if (isa == "neoni8mm") return dot && (getauxval(AT_HWCAP2) & HWCAP2_I8MM) != 0;
 #endif
   return isa == "generic";
 }
