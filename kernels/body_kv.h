@@ -82,11 +82,8 @@ struct BlockKv {
   }
   static void convert(const float* x, int64_t n, std::byte* out) {
     for (int64_t block = 0; block < n / kBlock; ++block) {
-      float scale;
-      int32_t sums[2];
-      quantize_block(x + kBlock * block, reinterpret_cast<int8_t*>(out) + kBlock * block, &scale,
-                     sums, sums + 1);
-      const uint16_t half = f32_to_f16(scale);
+      int8_t* q = reinterpret_cast<int8_t*>(out) + kBlock * block;
+      const uint16_t half = f32_to_f16(quantize_block(x + kBlock * block, q).scale);
       __builtin_memcpy(out + n + block * kKvScaleBytes, &half, sizeof half);
     }
   }

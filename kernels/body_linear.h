@@ -12,6 +12,11 @@ struct Operands {
   int64_t x_stride;
   int64_t k;
   bool from_memory;  ///< the panels' first tokens: the weights are not in a cache yet
+
+  /// Of token t. Inlined as dot() is: GCC then inlines the rest as it did without them.
+  [[gnu::always_inline]] Q8Row q8(int t) const {
+    return q8_row(const_cast<std::byte*>(x + t * x_stride), k);
+  }
 };
 
 /// Asks for the lines of [weights, weights + Bytes) that much ahead. Between the blocks' arithmetic
@@ -42,6 +47,23 @@ IVec dot_offset8(IVec acc, const Bytes* w, const int8_t* x) {
 #pragma GCC unroll 16
   for (int g = 0; g < N; ++g) acc = dot_offset8(acc, w[g], x + 4 * g);
   return acc;
+}
+/// What dot() takes as kLargest for bytes with an offset of 128.
+inline constexpr int kOffset8 = 255;
+/// How many of T tokens go through dot() together: one, or kTokensAtOnce where the vector type has
+/// dot_tokens(), which multiplies bytes of either kind.
+template <int T>
+inline constexpr int kTogether = T < kTokensAtOnce ? T : kTokensAtOnce;
+/// acc[t] + the products of N groups with the input of token t, which lies at x + t * x_stride.
+template <int kLargest, int N, int T>
+[[gnu::always_inline]] inline void dot(IVec (&acc)[T], const Bytes* w, const int8_t* x,
+                                       int64_t x_stride) {
+  if constexpr (T > 1)
+    dot_tokens<N>(acc, w, x, x_stride);
+  else if constexpr (kLargest == kOffset8)
+    acc[0] = dot_offset8<N>(acc[0], w, x);
+  else
+    acc[0] = dot_u7<kLargest, N>(acc[0], w, x);
 }
 
 struct F32Panels {

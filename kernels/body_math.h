@@ -64,19 +64,21 @@ inline void swiglu(const float* gate, const float* up, int64_t n, float* out) {
   }
 }
 
-/// Block b of 32 as int8: q = round(x / d), d = max |x| / 127.
-inline void quantize_block(const float* x, int64_t b, const Q8Row& out) {
-  const Vec first = load(x + 32 * b), last = load(x + 32 * b + 16);
-  const float top = reduce_max(max(abs(first), abs(last)));
+struct QuantizedBlock {
+  float scale;
+  int32_t sum, first_sum;  ///< of the quants, and of the first 16
+};
+/// One block of 32 as int8: q = round(x / d), d = max |x| / 127.
+inline QuantizedBlock quantize_block(const float* x, int8_t* q) {
+  const Vec a = load(x), b = load(x + 16);
+  const float top = reduce_max(max(abs(a), abs(b)));
   const float inverse = top > 1e-30f ? 127.0f / top : 0.0f;  // of less it would be infinite
-  const IVec first_q = round_to_int(mul(first, broadcast(inverse)));
-  const IVec last_q = round_to_int(mul(last, broadcast(inverse)));
-  store_int8(out.q + 32 * b, first_q);
-  store_int8(out.q + 32 * b + 16, last_q);
-  out.scale[b] = top / 127.0f;
-  out.first_sum[b] = reduce_add(first_q);
-  out.sum[b] = out.first_sum[b] + reduce_add(last_q);
-  out.scaled_sum[b] = out.scale[b] * static_cast<float>(out.sum[b]);
+  const IVec qa = round_to_int(mul(a, broadcast(inverse)));
+  const IVec qb = round_to_int(mul(b, broadcast(inverse)));
+  store_int8(q, qa);
+  store_int8(q + 16, qb);
+  const int32_t first_sum = reduce_add(qa);
+  return {.scale = top / 127.0f, .sum = first_sum + reduce_add(qb), .first_sum = first_sum};
 }
 
 inline void prepare(ActivationFormat format, const float* x, int64_t k, void* row) {
@@ -93,7 +95,13 @@ inline void prepare(ActivationFormat format, const float* x, int64_t k, void* ro
     }
     case ActivationFormat::kQ8: {
       const Q8Row out = q8_row(static_cast<std::byte*>(row), k);
-      for (int64_t b = 0; b < k / 32; ++b) quantize_block(x, b, out);
+      for (int64_t b = 0; b < k / 32; ++b) {
+        const QuantizedBlock block = quantize_block(x + 32 * b, out.q + 32 * b);
+        out.scale[b] = block.scale;
+        out.sum[b] = block.sum;
+        out.first_sum[b] = block.first_sum;
+        out.scaled_sum[b] = block.scale * static_cast<float>(block.sum);
+      }
       return;
     }
   }

@@ -62,29 +62,15 @@ SubFactors<32 / Format::kFormat.sub> load_scales(const std::byte* stretch, int64
   return factors;
 }
 
-/// Quants as they lie in a panel: bytes 0 .. largest, from which `offset` is taken.
-struct QuantRange {
-  int largest;  ///< 255: the offset is 128
-  int offset;
-};
-/// The sum over N groups of quants, less the offset; x_sum: of their inputs.
-template <QuantRange kRange, int N>
-IVec dot_quants(const Bytes* w, const int8_t* x, int32_t x_sum) {
-  if constexpr (kRange.largest > 127)
-    return dot_offset8<N>(start_offset8(x_sum), w, x);
-  else
-    return dot_u7<kRange.largest, N>(ibroadcast(-kRange.offset * x_sum), w, x);
-}
-
 /// kMost: tokens at once by vectors. (Ten formats in blocks of 16 tokens took the compiler minutes
 /// for each instruction set.)
 template <class Format, int kMost>
 class QuantPanels {
   static constexpr QuantFormat f = Format::kFormat;
   static constexpr int kSubs = 32 / f.sub;
+  static constexpr int kLargest = f.table ? kOffset8 : (1 << (f.low_bits + f.high_bits)) - 1;
+  static constexpr int kOffset = f.table ? 128 : f.offset;
   static constexpr int64_t kBlocks = f.span() / 32;  // of a stretch
-  static constexpr QuantRange kRange =
-      f.table ? QuantRange{255, 128} : QuantRange{(1 << (f.low_bits + f.high_bits)) - 1, f.offset};
 
  public:
   // Blocks are independent but for one add, and one stream reads fastest: Zen 4, two cores, Q8_0,
@@ -123,14 +109,28 @@ class QuantPanels {
         const SubFactors<kSubs> of = load_scales<Format>(stretch, i, factors);
         Bytes w[8];
         unpack_quants<Format>(quants, w);
-        add_block(
-            o, first + i, of,
-            [&w](int /*token*/, int sub, const int8_t* x, int32_t x_sum) {
-              return dot_quants<kRange, kGroups>(w + kGroups * sub, x, x_sum);
-            },
-            acc);
+        add_block(o, first + i, w, of, acc);
       }
     }
+  }
+
+  /// Inlined, so that acc stays in registers.
+  template <int T>
+  [[gnu::always_inline]] static void add_block(const Operands& o, int64_t b, const Bytes (&w)[8],
+                                               const SubFactors<kSubs>& of, Vec (&acc)[T]) {
+#pragma GCC unroll 16
+    for (int t = 0; t < T; t += kTogether<T>)
+#pragma GCC unroll 2
+      for (int s = 0; s < kSubs; ++s) {
+        IVec sum[kTogether<T>];
+#pragma GCC unroll 16
+        for (int j = 0; j < kTogether<T>; ++j) sum[j] = start(sum_of_sub(o.q8(t + j), b, s));
+        dot<kLargest, kGroups>(sum, w + kGroups * s, o.q8(t).q + 32 * b + 4 * kGroups * s,
+                               o.x_stride);
+#pragma GCC unroll 16
+        for (int j = 0; j < kTogether<T>; ++j)
+          add_scaled(o.q8(t + j), b, s, of, sum[j], acc[t + j]);
+      }
   }
 
   /// Sums of quants are integers, so the same as those by vectors. They take long to come: those of
@@ -159,15 +159,14 @@ class QuantPanels {
         const std::byte* stretch = stretch_of(o, b);
         const SubFactors<kSubs> of =
             load_scales<Format>(stretch, b % kBlocks, load_factors<Format>(stretch, b % kBlocks));
-        add_block(
-            o, b, of,
-            [sums = products + kSubs * (b - first)](int token, int sub, const int8_t* /*x*/,
-                                                    int32_t /*x_sum*/) {
-              IVec sum;
-              __builtin_memcpy(&sum, sums[sub][token], sizeof sum);
-              return sum;
-            },
-            acc);
+#pragma GCC unroll 16
+        for (int t = 0; t < T; ++t)
+#pragma GCC unroll 2
+          for (int s = 0; s < kSubs; ++s) {
+            IVec sum;
+            __builtin_memcpy(&sum, products[kSubs * (b - first) + s][t], sizeof sum);
+            add_scaled(o.q8(t), b, s, of, sum, acc[t]);
+          }
       }
     }
   }
@@ -188,30 +187,29 @@ class QuantPanels {
     unpack_quants<Format>(fetched_quants(o, stretch_of(o, block), block % kBlocks), w);
 #pragma GCC unroll 16
     for (Bytes& group : w)
-      if (kRange.offset != 0) group = signed_bytes(group, kRange.offset);
+      if (kOffset != 0) group = signed_bytes(group, kOffset);
     __builtin_memcpy(out, w, sizeof out);
   }
 
-  /// acc += what block b adds for each token, whose sums of quants are sum(token, sub-block, inputs
-  /// of the sub-block, their sum). Inlined, so that acc stays in registers.
-  template <int T, class Sum>
-  [[gnu::always_inline]] static void add_block(const Operands& o, int64_t b,
-                                               const SubFactors<kSubs>& of, const Sum& sum,
-                                               Vec (&acc)[T]) {
-#pragma GCC unroll 16
-    for (int t = 0; t < T; ++t) {
-      const Q8Row x = q8_row(const_cast<std::byte*>(o.x + t * o.x_stride), o.k);
-      const int32_t sums[2] = {kSubs == 1 ? x.sum[b] : x.first_sum[b], x.sum[b] - x.first_sum[b]};
-      const float x_scale = x.scale[b];
-#pragma GCC unroll 2
-      for (int s = 0; s < kSubs; ++s) {
-        const IVec dots = sum(t, s, x.q + 32 * b + 4 * kGroups * s, sums[s]);
-        acc[t] = fma(to_float(dots), mul(of.scale[s], broadcast(x_scale)), acc[t]);
-        if constexpr (f.has_min) {
-          const float scaled = kSubs == 1 ? x.scaled_sum[b] : x_scale * static_cast<float>(sums[s]);
-          acc[t] = fma(of.shift[s], broadcast(scaled), acc[t]);
-        }
-      }
+  /// Of the input's quants in sub-block s of block b.
+  [[gnu::always_inline]] static int32_t sum_of_sub(const Q8Row& x, int64_t b, int s) {
+    if constexpr (kSubs == 1) return x.sum[b];
+    return s == 0 ? x.first_sum[b] : x.sum[b] - x.first_sum[b];
+  }
+  /// What a sum of products begins at, whose inputs' sum is x_sum: the offset is taken.
+  [[gnu::always_inline]] static IVec start(int32_t x_sum) {
+    if constexpr (kLargest == kOffset8) return start_offset8(x_sum);
+    return ibroadcast(-kOffset * x_sum);
+  }
+  /// acc += what sub-block s of block b adds, whose sum of products is `sum`.
+  [[gnu::always_inline]] static void add_scaled(const Q8Row& x, int64_t b, int s,
+                                                const SubFactors<kSubs>& of, IVec sum, Vec& acc) {
+    const float x_scale = x.scale[b];
+    acc = fma(to_float(sum), mul(of.scale[s], broadcast(x_scale)), acc);
+    if constexpr (f.has_min) {
+      const float scaled =
+          kSubs == 1 ? x.scaled_sum[b] : x_scale * static_cast<float>(sum_of_sub(x, b, s));
+      acc = fma(of.shift[s], broadcast(scaled), acc);
     }
   }
 };

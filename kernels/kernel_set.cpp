@@ -69,7 +69,9 @@ static bool cpu_runs(std::string_view isa) {
   if (isa == "amx") return bf16 && may_use_tiles();
 #elif defined(__aarch64__)
   if (isa == "neon") return true;
-  if (isa == "neondot") return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
+  const bool dot = (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
+  if (isa == "neondot") return dot;
+  if (isa == "neoni8mm") return dot && (getauxval(AT_HWCAP2) & HWCAP2_I8MM) != 0;
 #endif
   return isa == "generic";
 }

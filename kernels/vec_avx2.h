@@ -208,6 +208,7 @@ inline Vec dot_bf16(Vec acc, Bytes, const uint16_t*) { return acc; }
 
 // Register blocking: accumulators that fit beside the operands.
 inline constexpr int kMaxTokens = 4;
+inline constexpr int kTokensAtOnce = 1;
 inline constexpr int kQueryRows = 4;
 inline constexpr int kValueRows = 2;
 inline constexpr int kValueVecs = 2;

@@ -160,3 +160,4 @@ inline constexpr int kMaxTokens = 16;  ///< tokens at once over one panel
 inline constexpr int kQueryRows = 8;   ///< attention rows at once over one key panel
 inline constexpr int kValueRows = 4;   ///< attention rows x value vectors at once
 inline constexpr int kValueVecs = 4;
+inline constexpr int kTokensAtOnce = 1;

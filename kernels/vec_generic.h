@@ -196,6 +196,7 @@ inline Vec dot_bf16(const Vec& acc, const Bytes&, const uint16_t*) { return acc;
 
 // Register blocking: sixteen lanes are four SSE registers of sixteen.
 inline constexpr int kMaxTokens = 2;
+inline constexpr int kTokensAtOnce = 1;
 inline constexpr int kQueryRows = 2;
 inline constexpr int kValueRows = 2;
 inline constexpr int kValueVecs = 1;

@@ -127,7 +127,10 @@ inline Bytes load_bytes(const std::byte* p) {
 inline Bytes bits_of(Bytes x, int shift, int mask) {
   const int8x16_t right = vdupq_n_s8(static_cast<int8_t>(-shift));
   const uint8x16_t kept = vdupq_n_u8(static_cast<uint8_t>(mask));
-  return each<Bytes>([&](int i) { return vandq_u8(vshlq_u8(x.q[i], right), kept); });
+  return each<Bytes>([&](int i) {
+    const uint8x16_t shifted = vshlq_u8(x.q[i], right);
+    return mask == 255 >> shift ? shifted : vandq_u8(shifted, kept);  // GCC 12 masks both
+  });
 }
 /// low | high << shift; no bit leaves its byte.
 inline Bytes with_high(Bytes low, Bytes high, int shift) {
@@ -175,6 +178,65 @@ inline int8x16_t load_quad(const int8_t* x) {
   __builtin_memcpy(&quad, x, 4);
   return vreinterpretq_s8_s32(vdupq_n_s32(quad));
 }
+constexpr int groups_at_once(int /*largest*/) { return 1; }
+#ifdef __ARM_FEATURE_MATMUL_INT8
+/// acc + sum of the 4 products w * x per lane.
+template <int N>
+IVec dot_groups(IVec acc, const Bytes* w, const int8_t* x) {
+  static_assert(N == 1);
+  const int8x16_t quad = load_quad(x);
+  return each<IVec>([&](int i) { return vusdotq_s32(acc.q[i], w->q[i], quad); });
+}
+// Bytes with an offset of 128, multiplied as they are: the sum begins at -128 * sum(x).
+inline IVec start_offset8(int32_t sum) { return ibroadcast(-128 * sum); }
+inline IVec dot_offset8(IVec acc, Bytes w, const int8_t* x) { return dot_groups<1>(acc, &w, x); }
+
+/// 8 k of columns 0 and 1, and of columns 2 and 3, from two groups of 4 k of four columns.
+inline uint8x16x2_t pairs_of_columns(uint8x16_t first, uint8x16_t second) {
+  const uint32x4x2_t pairs = vzipq_u32(vreinterpretq_u32_u8(first), vreinterpretq_u32_u8(second));
+  return {{vreinterpretq_u8_u32(pairs.val[0]), vreinterpretq_u8_u32(pairs.val[1])}};
+}
+/// k 0 to 7 of two tokens, and k 8 to 15.
+inline int8x16x2_t pair_of_tokens(const int8_t* even, const int8_t* odd) {
+  const int64x2_t a = vreinterpretq_s64_s8(vld1q_s8(even)), b = vreinterpretq_s64_s8(vld1q_s8(odd));
+  return {{vreinterpretq_s8_s64(vzip1q_s64(a, b)), vreinterpretq_s8_s64(vzip2q_s64(a, b))}};
+}
+/// acc[t] + the products of N groups with the input at x + t * x_stride. A product of matrices adds
+/// to sums of two columns x two tokens. Four columns are done before the next four begin: then
+/// their weights and the tokens' inputs stay in registers.
+template <int N, int T>
+void dot_tokens(IVec (&acc)[T], const Bytes* w, const int8_t* x, int64_t x_stride) {
+  int8x16x2_t inputs[N / 4][T / 2];
+#pragma GCC unroll 16
+  for (int g = 0; g < N; g += 4)
+#pragma GCC unroll 16
+    for (int t = 0; t < T; t += 2)
+      inputs[g / 4][t / 2] =
+          pair_of_tokens(x + t * x_stride + 4 * g, x + (t + 1) * x_stride + 4 * g);
+#pragma GCC unroll 16
+  for (int q = 0; q < 4; ++q) {
+    int32x4x2_t sum[T / 2];  // of columns 0 and 1, and 2 and 3: [column][token]
+#pragma GCC unroll 16
+    for (int t = 0; t < T; t += 2) sum[t / 2] = vzipq_s32(acc[t].q[q], acc[t + 1].q[q]);
+#pragma GCC unroll 16
+    for (int g = 0; g < N; g += 2) {
+      const uint8x16x2_t columns = pairs_of_columns(w[g].q[q], w[g + 1].q[q]);
+#pragma GCC unroll 16
+      for (int t = 0; t < T / 2; ++t)
+#pragma GCC unroll 2
+        for (int i = 0; i < 2; ++i)
+          sum[t].val[i] =
+              vusmmlaq_s32(sum[t].val[i], columns.val[i], inputs[g / 4][t].val[g / 2 % 2]);
+    }
+#pragma GCC unroll 16
+    for (int t = 0; t < T; t += 2) {
+      const int32x4x2_t of = vuzpq_s32(sum[t / 2].val[0], sum[t / 2].val[1]);
+      acc[t].q[q] = of.val[0];
+      acc[t + 1].q[q] = of.val[1];
+    }
+  }
+}
+#else
 /// acc + sum of the 4 products w * x per lane.
 inline int32x4_t dot_quads(int32x4_t acc, int8x16_t w, int8x16_t x) {
 #ifdef __ARM_FEATURE_DOTPROD
@@ -194,13 +256,13 @@ inline IVec dot_offset8(IVec acc, Bytes w, const int8_t* x) {
     return dot_quads(acc.q[i], vreinterpretq_s8_u8(turned), quad);
   });
 }
-constexpr int groups_at_once(int /*largest*/) { return 1; }
 template <int N>
 IVec dot_groups(IVec acc, const Bytes* w, const int8_t* x) {
   static_assert(N == 1);
   const int8x16_t quad = load_quad(x);
   return each<IVec>([&](int i) { return dot_quads(acc.q[i], vreinterpretq_s8_u8(w->q[i]), quad); });
 }
+#endif
 
 /// 16 lanes of two consecutive bfloat16 each.
 inline Vec even_bf16(Bytes pairs) {
@@ -219,6 +281,11 @@ inline Vec dot_bf16(Vec acc, Bytes, const uint16_t*) { return acc; }
 
 // Register blocking: sixteen lanes are four of the thirty-two registers.
 inline constexpr int kMaxTokens = 4;
+#ifdef __ARM_FEATURE_MATMUL_INT8
+inline constexpr int kTokensAtOnce = 4;  ///< two pairs share the zips of weights
+#else
+inline constexpr int kTokensAtOnce = 1;
+#endif
 inline constexpr int kQueryRows = 4;
 inline constexpr int kValueRows = 4;
 inline constexpr int kValueVecs = 1;

@@ -174,6 +174,35 @@ TEST_CASE("a token's result is the same bits whichever tokens and panels share t
   }
 }
 
+TEST_CASE("NEON's kernel sets give the same bits for quants of every format") {
+  // They differ in how integers are multiplied alone: sums of those are exact.
+  std::vector<const KernelSet*> sets;
+  for (const KernelSet* set : kernel_sets())
+    if (set->name.starts_with("neon")) sets.push_back(set);
+  if (sets.size() < 2) {
+    MESSAGE("fewer than two kernel sets of NEON here: nothing to compare");
+    return;
+  }
+  for (const DTypeInfo& d : kDTypes) {
+    if (sets.front()->format(d.dtype) != ActivationFormat::kQ8) continue;
+    const int64_t k = round_up(288, d.block_size);
+    for (const Values values : {Values::kRandom, Values::kExtreme}) {
+      const TestMatrix weights = make_matrix(d.dtype, 32, k, 61, values);
+      const std::vector<float> x = random_floats(kTileTokens * k, 62);
+      const LinearProblem problem(*sets.front(), weights, x);
+      for (int64_t tokens = 1; tokens <= kTileTokens; ++tokens) {
+        const std::vector<float> best = problem.multiply(*sets.front(), {0, 2}, {0, tokens});
+        for (const KernelSet* set : sets) {
+          CAPTURE(set->name);
+          CAPTURE(d.name);
+          CAPTURE(tokens);
+          CHECK(differing(problem.multiply(*set, {0, 2}, {0, tokens}), best) == 0);
+        }
+      }
+    }
+  }
+}
+
 TEST_CASE("rows stay between the columns of a wider output") {
   const KernelSet& set = *kernel_sets().front();
   const TestMatrix weights = make_matrix(DType::kF32, 16, 8, 31);
