@@ -38,7 +38,7 @@ inline constexpr int64_t kKvScaleBytes = 2;
 
 constexpr int64_t kv_value_stride(int64_t head_dim) { return round_up(head_dim, 16); }
 
-/// Elements of a position or a panel lie before its scales.
+/// Bytes of a position.
 __host__ __device__ static inline int64_t kv_row_bytes(const KvLayout& layout) {
   return layout.width * layout.element_bytes + layout.scales * kKvScaleBytes;
 }
