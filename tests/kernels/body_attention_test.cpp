@@ -198,7 +198,7 @@ constexpr std::array<std::array<Range, 2>, 8> kRuns{{{{{0, 0}, {0, 1}}},
 }  // namespace
 
 TEST_CASE("a tile of attention is the reference's for all cached and new positions") {
-  for (const KernelSet* set : kernel_sets()) {
+  for (const KernelSet* set : attention_sets()) {
     for (const DType dtype : {DType::kF16, DType::kF32}) {
       for (const int64_t head_dim : {16, 20, 64, 80, 128}) {
         for (const auto& [cached_positions, new_positions] : kRuns) {
@@ -217,7 +217,7 @@ TEST_CASE("a tile of attention is the reference's for all cached and new positio
 }
 
 TEST_CASE("a row's state is the same bits whichever rows share its tile") {
-  for (const KernelSet* set : kernel_sets()) {
+  for (const KernelSet* set : attention_sets()) {
     for (const DType dtype : kKvFormats) {
       CAPTURE(set->name);
       CAPTURE(name(dtype));
@@ -238,7 +238,7 @@ TEST_CASE("a row's state is the same bits whichever rows share its tile") {
 }
 
 TEST_CASE("in every KV format attention has the bits that it has over the same values in f32") {
-  for (const KernelSet* set : kernel_sets()) {
+  for (const KernelSet* set : attention_sets()) {
     for (const DType dtype : kKvFormats) {
       for (const int64_t head_dim : {32, 64, 96, 128}) {
         CAPTURE(set->name);
@@ -259,7 +259,7 @@ TEST_CASE("in every KV format attention has the bits that it has over the same v
 }
 
 TEST_CASE("a position counts the same bits whether it is cached or new") {
-  for (const KernelSet* set : kernel_sets()) {
+  for (const KernelSet* set : attention_sets()) {
     for (const DType dtype : kKvFormats) {
       CAPTURE(set->name);
       CAPTURE(name(dtype));
@@ -294,7 +294,7 @@ TEST_CASE("a position counts the same bits whether it is cached or new") {
 }
 
 TEST_CASE("merged states are the reference's, and an empty one changes nothing") {
-  for (const KernelSet* set : kernel_sets()) {
+  for (const KernelSet* set : attention_sets()) {
     CAPTURE(set->name);
     for (const int64_t head_dim : {16, 20, 128}) {
       const std::vector<float> a = some_state(head_dim, 1), b = some_state(head_dim, 2);
@@ -313,7 +313,7 @@ TEST_CASE("merged states are the reference's, and an empty one changes nothing")
 }
 
 TEST_CASE("a state far below another one vanishes in the merge") {
-  for (const KernelSet* set : kernel_sets()) {
+  for (const KernelSet* set : attention_sets()) {
     std::vector<float> low = some_state(16, 1), high = some_state(16, 2);
     low[16] = -1e4f;
     high[16] = 1e4f;

@@ -118,7 +118,8 @@ TEST_CASE("dot products of all dtypes, lengths, panels and tokens are the refere
     for (const DTypeInfo& d : kDTypes)
       for (const int64_t k : lengths(d.dtype)) {
         if (set == &amx_emulated::kKernels && k > 512) continue;  // slow
-        for (int64_t tokens = 1; tokens <= kTileTokens; ++tokens)
+        // Every block of tokens, and what is left beside it.
+        for (const int64_t tokens : {1, 2, 3, 4, 5, 7, 8, 9, 15, 16})
           check_linear(*set, d.dtype, k, tokens, Values::kRandom);
       }
 }

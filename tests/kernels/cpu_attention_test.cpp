@@ -86,7 +86,7 @@ TEST_CASE("a unit's attention is the reference's, near and far into the context"
                           {2, 60, 20},
                           {18, 40, 80},
                           {1, 600, 128, 3, 1}};
-  for (const KernelSet* set : kernel_sets()) {
+  for (const KernelSet* set : attention_sets()) {
     const TestUnit unit(*set, 2);
     for (const Shape& shape : shapes) {
       for (const DType dtype : kKvFormats) {
@@ -104,7 +104,7 @@ TEST_CASE("a unit's attention is the reference's, near and far into the context"
 }
 
 TEST_CASE("a tree's tokens see their ancestors and no siblings") {
-  for (const KernelSet* set : kernel_sets()) {
+  for (const KernelSet* set : attention_sets()) {
     const TestUnit unit(*set, 2);
     for (const int64_t past : {0, 5, 250, 300}) {
       const CpuProblem problem({8, past}, {-1, -1, 0, 0, 2, 3, 1, 6});
@@ -120,7 +120,7 @@ TEST_CASE("a tree's tokens see their ancestors and no siblings") {
 
 TEST_CASE("tokens of a chain and of a tree are the same bits as decoded one after another") {
   // Steps that cross a panel (16 positions), a chunk (256), and are more than a tile of tokens.
-  for (const KernelSet* set : kernel_sets()) {
+  for (const KernelSet* set : attention_sets()) {
     const TestUnit unit(*set, 2);
     std::vector<int32_t> wide{-1};  // a binary tree of 20 tokens
     for (int32_t t = 1; t < 20; ++t) wide.push_back((t - 1) / 2);
@@ -143,7 +143,7 @@ TEST_CASE("tokens of a chain and of a tree are the same bits as decoded one afte
 }
 
 TEST_CASE("attention is the same bits for teams of one, two and three") {
-  for (const KernelSet* set : kernel_sets()) {
+  for (const KernelSet* set : attention_sets()) {
     CAPTURE(set->name);
     for (const int64_t tokens : {1, 6, 40}) {
       CAPTURE(tokens);
@@ -160,7 +160,7 @@ TEST_CASE("attention is the same bits for teams of one, two and three") {
 }
 
 TEST_CASE("a head is the same bits computed alone, and the others are left as they were") {
-  for (const KernelSet* set : kernel_sets()) {
+  for (const KernelSet* set : attention_sets()) {
     CAPTURE(set->name);
     const TestUnit unit(*set, 2);
     for (const int64_t tokens : {2, 20}) {
@@ -184,7 +184,7 @@ TEST_CASE("a head is the same bits computed alone, and the others are left as th
 }
 
 TEST_CASE("a head cut by positions merges to the reference's") {
-  for (const KernelSet* set : kernel_sets()) {
+  for (const KernelSet* set : attention_sets()) {
     const TestUnit unit(*set, 2);
     for (const auto& [tokens, dtype] : {std::pair<int64_t, DType>{1, DType::kF16},
                                         {7, DType::kQ8_0},

@@ -5,6 +5,7 @@
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -21,6 +22,24 @@
 namespace tandem {
 
 inline constexpr double kUnitRoundoff = 0x1p-24;  ///< of a float
+
+/// Sets whose attention differs: of those on one vector type, which differ in dot products alone,
+/// the best.
+inline std::vector<const KernelSet*> attention_sets() {
+  std::vector<const KernelSet*> sets;
+  std::vector<std::string_view> seen;
+  for (const KernelSet* set : kernel_sets()) {
+    std::string_view vector_type = set->name;
+    if (vector_type == "amx") vector_type = "avx512";
+    if (vector_type == "avxvnni") vector_type = "avx2";
+    for (const std::string_view base : {"avx512", "neon"})
+      if (vector_type.starts_with(base)) vector_type = base;
+    if (std::ranges::find(seen, vector_type) != seen.end()) continue;
+    seen.push_back(vector_type);
+    sets.push_back(set);
+  }
+  return sets;
+}
 
 /// What weights look like. Extremes are the largest magnitudes of the format, so that integer sums
 /// are as large as they can be.
