@@ -10,12 +10,13 @@ namespace {
 
 /// A race needs no long prompt to show, nor all models; tsan takes minutes for them.
 #ifdef __SANITIZE_THREAD__
-constexpr bool kLongPrompts = false;
-constexpr size_t kGoldenStep = 3;
+constexpr bool kThreadsAlone = true;
 #else
-constexpr bool kLongPrompts = true;
-constexpr size_t kGoldenStep = 1;
+constexpr bool kThreadsAlone = false;
 #endif
+constexpr bool kLongPrompts = !kThreadsAlone;
+/// Of so many goldens one is tried in a run, drawn at random.
+size_t golden_step() { return kThreadsAlone ? 3 : is_slow_here() ? 2 : 1; }
 
 /// Machines to try a plan on: CPU units, and CUDA units alone, in pairs and beside CPU units, where
 /// there are any. TANDEM_TEST_MIX names the only one: compute-sanitizer has no time for more.
@@ -93,7 +94,8 @@ TEST_CASE("random legal plans change time, never results") {
   CAPTURE(seed);
   std::mt19937_64 random(seed);
   const std::vector<Golden> goldens = read_goldens();
-  for (size_t i = random() % kGoldenStep; i < goldens.size(); i += kGoldenStep) {
+  const size_t step = golden_step();
+  for (size_t i = random() % step; i < goldens.size(); i += step) {
     const Golden& golden = goldens[i];
     RandomPlans test{.golden = golden, .random = random, .isa = random_isa(random)};
     for (const std::string& kinds : kind_mixes_for(test.model.spec, random)) {
