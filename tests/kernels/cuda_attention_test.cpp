@@ -59,17 +59,18 @@ TEST_CASE("a CUDA unit's attention is the reference's, near and far into the con
                                    {17, 70, 20, 2, 8},
                                    {20, 9, 512, 1, 1},
                                    {70, 20, 16, 1, 1}};
+  // Formats take turns: the next test says that they give the same bits.
+  size_t turn = 0;
   for (const AttentionShape& shape : shapes) {
+    DType dtype = kKvFormats[turn++ % std::size(kKvFormats)];
+    if (!has_format(shape.head_dim, dtype)) dtype = DType::kF16;
+    CAPTURE(name(dtype));
+    CAPTURE(shape.tokens);
+    CAPTURE(shape.past);
+    CAPTURE(shape.head_dim);
+    CAPTURE(shape.group);
     const Problem problem(shape);
-    for (const DType dtype : kKvFormats) {
-      if (!has_format(shape.head_dim, dtype)) continue;
-      CAPTURE(name(dtype));
-      CAPTURE(shape.tokens);
-      CAPTURE(shape.past);
-      CAPTURE(shape.head_dim);
-      CAPTURE(shape.group);
-      check_near(problem.attend({.dtype = dtype}), problem.kept(dtype).exact(), kRounding);
-    }
+    check_near(problem.attend({.dtype = dtype}), problem.kept(dtype).exact(), kRounding);
   }
 }
 
@@ -114,8 +115,8 @@ TEST_CASE("on a CUDA unit a tree's tokens see their ancestors and no siblings") 
 }
 
 TEST_CASE("on a CUDA unit up to 16 tokens are the same bits as decoded one after another") {
-  // Steps that cross a panel (16 positions), a chunk (256), and fill a step's last row.
-  for (const int64_t past : {0, 13, 250, 255}) {
+  // Steps that cross a panel (16 positions) and a chunk (256).
+  for (const int64_t past : {0, 13, 250}) {
     CAPTURE(past);
     CHECK(unlike_sequential(Problem({16, past})) == 0);
     CHECK(unlike_sequential(Problem({12, past, 128, 1, 4})) == 0);
@@ -147,43 +148,40 @@ TEST_CASE("on a CUDA unit a head is the same bits computed alone, the others are
 }
 
 TEST_CASE("on a CUDA unit a head cut by positions merges to the reference's") {
-  for (const int64_t tokens : {1, 7, 33}) {
-    for (const int64_t head_dim : {20, 64, 160}) {
-      CAPTURE(tokens);
-      CAPTURE(head_dim);
-      const Problem problem({tokens, 700, head_dim});
-      // Homes [0, 256), [256, 1024), one that the context has not reached, and the new tokens
-      // alone.
-      const std::vector<AttentionShare> shares{
-          {.context = Range{0, 256}, .home = {0, 256}, .include_new = false, .state = true},
-          {.context = Range{256, kOpenEnd},
-           .home = {256, 1024},
-           .include_new = false,
-           .state = true},
-          {.context = Range{768, 1024}, .home = {768, 1024}, .include_new = false, .state = true},
-          {.context = Range{}, .state = true}};
-      std::vector<DeviceArray<float>> states;
-      std::vector<const float*> ascending;
-      for (AttentionShare share : shares) {
-        share.max_context = 1024;
-        states.emplace_back(problem.attend(share));
-      }
-      for (const DeviceArray<float>& state : states) ascending.push_back(state.get());
-      const auto q_stride = problem.q_stride();
-      const std::vector<float> sevens(static_cast<size_t>(tokens * q_stride), 7);
-      const DeviceArray<float> own(sevens), shared(sevens);
-      cuda::merge({.args = {.tokens = tokens,
-                            .kv_heads = {0, 2},
-                            .group = 3,
-                            .head_dim = head_dim,
-                            .states = ascending,
-                            .out = own.get(),
-                            .q_stride = q_stride},
-                   .shared = shared.get()},
-                  nullptr);
-      check_near(own.read(), problem.exact(), kRounding);
-      CHECK(differing(own.read(), shared.read()) == 0);
+  for (const AttentionShape& shape :
+       {AttentionShape{1, 700, 160}, {7, 700, 64}, {33, 700, 20}, {33, 700, 128}}) {
+    const int64_t tokens = shape.tokens, head_dim = shape.head_dim;
+    CAPTURE(tokens);
+    CAPTURE(head_dim);
+    const Problem problem(shape);
+    // Homes [0, 256), [256, 1024), one that the context has not reached, and the new tokens
+    // alone.
+    const std::vector<AttentionShare> shares{
+        {.context = Range{0, 256}, .home = {0, 256}, .include_new = false, .state = true},
+        {.context = Range{256, kOpenEnd}, .home = {256, 1024}, .include_new = false, .state = true},
+        {.context = Range{768, 1024}, .home = {768, 1024}, .include_new = false, .state = true},
+        {.context = Range{}, .state = true}};
+    std::vector<DeviceArray<float>> states;
+    std::vector<const float*> ascending;
+    for (AttentionShare share : shares) {
+      share.max_context = 1024;
+      states.emplace_back(problem.attend(share));
     }
+    for (const DeviceArray<float>& state : states) ascending.push_back(state.get());
+    const auto q_stride = problem.q_stride();
+    const std::vector<float> sevens(static_cast<size_t>(tokens * q_stride), 7);
+    const DeviceArray<float> own(sevens), shared(sevens);
+    cuda::merge({.args = {.tokens = tokens,
+                          .kv_heads = {0, 2},
+                          .group = 3,
+                          .head_dim = head_dim,
+                          .states = ascending,
+                          .out = own.get(),
+                          .q_stride = q_stride},
+                 .shared = shared.get()},
+                nullptr);
+    check_near(own.read(), problem.exact(), kRounding);
+    CHECK(differing(own.read(), shared.read()) == 0);
   }
 }
 

@@ -3,6 +3,7 @@
 
 #include <sched.h>
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -27,17 +28,21 @@ inline const std::vector<int>& allowed_cores() {
 
 /// Letters name the kinds: "cg" is a CPU unit and a CUDA unit, "u" a CUDA unit that shares the
 /// host's memory. One core each, in turn: units spin on cores of their own, or yield where cores
-/// are shared. CUDA units take the devices in turn.
+/// are shared. CUDA units take the devices in turn. Emulated ones are threads that want a core,
+/// too: beside them all units share one.
 inline std::vector<Unit> units_of_kinds(const std::string& kinds, const std::string& isa = "") {
   const std::vector<int>& cores = allowed_cores();
-  const int devices = static_cast<int>(list_cuda_devices().size());
+  const std::vector<CudaDeviceInfo> listed = list_cuda_devices();
+  const int devices = static_cast<int>(listed.size());
+  const bool emulated = kinds.find_first_of("gu") != std::string::npos && !listed.empty() &&
+                        listed.front().name.starts_with("emulated");
   std::vector<Unit> units;
   int cuda = 0;
   for (const char kind : kinds) {
     const size_t i = units.size();
     Unit unit{.name = kind + std::to_string(i),
               .kind = kind == 'c' ? UnitKind::kCpu : UnitKind::kCuda,
-              .cores = {cores[i % cores.size()]},
+              .cores = {cores[(emulated ? 0 : i) % cores.size()]},
               .isa = isa,
               .memory = "dram0"};
     if (unit.kind == UnitKind::kCuda) {
