@@ -1,6 +1,7 @@
 #include "bench/peer_bench.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <stdio.h>
 
 #include <algorithm>
@@ -82,10 +83,12 @@ double ours_per_s(Executor& executor, const PeerRow& row) {
 /// llama-bench's answers to all rows, in one call for each depth.
 class Peer {
  public:
-  Peer(const PeerOptions& options, const std::string& model, size_t threads)
+  /// On these cores: an executor has pinned this thread to one of them, which a child inherits.
+  Peer(const PeerOptions& options, const std::string& model, const std::vector<int>& cores)
       : options_(options),
-        command_(fmt::format("{} -m {} -t {} -r 1 -o json {}", quoted(options.program),
-                             quoted(model), threads, options.arguments)) {}
+        command_(fmt::format("taskset -c {} {} -m {} -t {} -r 1 -o json {}", fmt::join(cores, ","),
+                             quoted(options.program), quoted(model), cores.size(),
+                             options.arguments)) {}
 
   std::vector<double> tokens_per_s(const std::vector<PeerRow>& rows) const {
     std::string prompts;
@@ -125,7 +128,7 @@ std::vector<PeerRow> bench_against_peer(const std::string& shape, const std::str
   const std::string path = gguf_of(shape, dtype, options.folder);
   const Model model = open_gguf(path);
   std::vector<PeerRow> rows = rows_to_measure(options);
-  const Peer peer(options, path, cores.size());
+  const Peer peer(options, path, cores);
   Executor executor(model, even_plan(model.spec, {"cpu0"}), {whole_unit(cores)},
                     {.max_context = options.depth + std::max(options.prefill, options.new_tokens),
                      .max_tokens = std::max<int64_t>(options.prefill, 16),
