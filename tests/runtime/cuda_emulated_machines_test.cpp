@@ -7,15 +7,16 @@
 namespace tandem {
 namespace {
 
-/// Random plans over the mixes, for half of the goldens of short prompts and common dtypes: each
-/// takes a second.
+/// Random plans over the mixes, for some of the goldens of short prompts and common dtypes: each
+/// takes a second, and ten under a sanitizer.
 void check_mixes(const std::vector<std::string>& mixes) {
   const uint64_t seed = std::random_device{}();
   MESSAGE("seed " << seed);
   CAPTURE(seed);
   std::mt19937_64 random(seed);
+  const uint64_t one_in = is_slow_here() ? 4 : 2;
   for (const Golden& golden : read_goldens()) {
-    if (golden.tokens.size() > kMostEmulatedTokens || random() % 2 != 0) continue;
+    if (golden.tokens.size() > kMostEmulatedTokens || random() % one_in != 0) continue;
     RandomPlans test{.golden = golden, .random = random, .isa = random_isa(random)};
     if (!has_common_dtypes(test.model.spec)) continue;
     for (const std::string& kinds : mixes) check_random_plans(test, kinds);
