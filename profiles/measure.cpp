@@ -19,7 +19,8 @@ struct Sample {
 /// What one case has come to so far.
 struct CaseState {
   std::vector<Sample> samples;
-  int repetitions = 0;  ///< 0 = not yet calibrated
+  int repetitions = 0;    ///< 0 = not yet calibrated
+  double first_call = 0;  ///< its value; cold
   bool left_out = false;
 };
 
@@ -72,17 +73,31 @@ class MeasuringLoop {
       if (states_[i].repetitions == 0 && !states_[i].left_out) calibrate(i);
       if (!lacks(states_[i])) continue;
       report(i);
-      states_[i].samples.push_back({blocks_.size() - 1, cases_[i].run(states_[i].repetitions)});
+      sample(i);
       if (options_.now_s() - block_start_s_ >= options_.probe_every_s) next_block();
     }
     next_block();
+  }
+
+  /// Where the first sample took longer than even the cold call before it, a stall is in it, and it
+  /// may be all that there is time for: two more make it one of three.
+  void sample(size_t i) {
+    CaseState& state = states_[i];
+    const bool first = state.samples.empty();
+    const auto take = [&] {
+      state.samples.push_back({blocks_.size() - 1, cases_[i].run(state.repetitions)});
+    };
+    take();
+    if (!first || !cases_[i].repeats || state.samples.back().value <= 2 * state.first_call) return;
+    take();
+    take();
   }
 
   /// Decides how often a sample repeats it.
   void calibrate(size_t i) {
     CaseState& state = states_[i];
     const double before_s = options_.now_s();
-    const double value = cases_[i].run(1);
+    const double value = state.first_call = cases_[i].run(1);
     const double once_s = cases_[i].repeats ? value : options_.now_s() - before_s;
     const double wanted = options_.shortest_sample_s / std::max(once_s, 1e-9);
     state.repetitions =

@@ -77,6 +77,23 @@ TEST_CASE("cases are measured in turn, not one after the other") {
   CHECK(b.median == doctest::Approx(2e-3));
 }
 
+TEST_CASE("a stall in the only sample that there is time for is not the figure") {
+  FakeMachine machine;
+  Figure figure;
+  int calls = 0;
+  const Case stalls_once{.what = "stalls",
+                         .run =
+                             [&](int repetitions) {
+                               const double seconds = ++calls == 2 ? 0.1 : 1e-3;
+                               machine.now_s += repetitions * seconds;
+                               return seconds;
+                             },
+                         .figure = &figure};
+  measure(std::span(&stalls_once, 1), machine.options(0.05, 15));
+  CHECK(calls == 4);  // to calibrate, the stall, two more
+  CHECK(figure.median == 1e-3);
+}
+
 TEST_CASE("short work is repeated until a sample takes long enough") {
   FakeMachine machine;
   Figure figure;
