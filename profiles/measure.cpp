@@ -79,8 +79,8 @@ class MeasuringLoop {
     next_block();
   }
 
-  /// Where the first sample took longer than even the cold call before it, a stall is in it, and it
-  /// may be all that there is time for: two more make it one of three.
+  /// Where the first sample took more than twice as long as the cold call before it, a stall is in
+  /// it, and it may be all that there is time for: two more make it one of three.
   void sample(size_t i) {
     CaseState& state = states_[i];
     const bool first = state.samples.empty();

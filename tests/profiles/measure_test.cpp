@@ -2,6 +2,9 @@
 
 #include <doctest/doctest.h>
 
+#include <functional>
+#include <string>
+#include <utility>
 #include <vector>
 
 using namespace tandem;
@@ -26,17 +29,23 @@ struct FakeMachine {
                 },
             .progress = {}};
   }
-  /// A case whose work takes `seconds` each time.
-  Case work(const std::string& what, double seconds, Figure& figure, int curve = -1) {
+  /// A case whose work takes `seconds_of(repetitions)` each time.
+  Case work_of(const std::string& what, std::function<double(int)> seconds_of, Figure& figure,
+               int curve = -1) {
     return {.what = what,
             .run =
-                [this, what, seconds](int repetitions) {
+                [this, what, seconds_of = std::move(seconds_of)](int repetitions) {
+                  const double seconds = seconds_of(repetitions);
                   now_s += repetitions * seconds;
                   ran.push_back(what);
                   return seconds;
                 },
             .figure = &figure,
             .curve = curve};
+  }
+  Case work(const std::string& what, double seconds, Figure& figure, int curve = -1) {
+    return work_of(
+        what, [seconds](int) { return seconds; }, figure, curve);
   }
 };
 
@@ -80,17 +89,10 @@ TEST_CASE("cases are measured in turn, not one after the other") {
 TEST_CASE("a stall in the only sample that there is time for is not the figure") {
   FakeMachine machine;
   Figure figure;
-  int calls = 0;
-  const Case stalls_once{.what = "stalls",
-                         .run =
-                             [&](int repetitions) {
-                               const double seconds = ++calls == 2 ? 0.1 : 1e-3;
-                               machine.now_s += repetitions * seconds;
-                               return seconds;
-                             },
-                         .figure = &figure};
+  const Case stalls_once = machine.work_of(
+      "stalls", [&](int) { return machine.ran.size() == 1 ? 0.1 : 1e-3; }, figure);
   measure(std::span(&stalls_once, 1), machine.options(0.05, 15));
-  CHECK(calls == 4);  // to calibrate, the stall, two more
+  CHECK(machine.ran.size() == 4);  // to calibrate, the stall, two more
   CHECK(figure.median == 1e-3);
 }
 
@@ -98,14 +100,8 @@ TEST_CASE("short work is repeated until a sample takes long enough") {
   FakeMachine machine;
   Figure figure;
   int repetitions = 0;
-  const Case short_case{.what = "short",
-                        .run =
-                            [&](int n) {
-                              repetitions = n;
-                              machine.now_s += n * 0x1p-20;
-                              return 0x1p-20;
-                            },
-                        .figure = &figure};
+  const Case short_case = machine.work_of(
+      "short", [&](int n) { return repetitions = n, 0x1p-20; }, figure);
   measure(std::span(&short_case, 1), machine.options(100, 1));
   CHECK(repetitions == 105);  // 100 us / 2^-20 s = 104.9
 }
