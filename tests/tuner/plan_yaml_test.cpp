@@ -10,6 +10,7 @@
 
 #include "kernels/error.h"
 #include "kernels/file.h"
+#include "kernels/kv_format.h"
 #include "tests/tuner/tiny_model.h"
 #include "tuner/legal_plans.h"
 #include "tuner/shares.h"
