@@ -11,9 +11,10 @@ std::vector<CudaDeviceInfo> list_cuda_devices() { return {}; }
 bool has_cuda_matrix_library() { return false; }
 
 std::unique_ptr<Device> open_cuda_device(const CudaDeviceOptions& options) {
-  throw Error(fmt::format(
-      "gpu{}: this tandem was built without CUDA; build it where nvcc is, or plan without GPUs",
-      options.index));
+  throw Error(
+      fmt::format("gpu{}: this tandem was built without CUDA; build it where nvcc and the GPU are, "
+                  "or plan without GPUs",
+                  options.index));
 }
 
 }  // namespace tandem
