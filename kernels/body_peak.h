@@ -2,52 +2,61 @@
 // Included by isa_body.cpp only, inside the namespace of an instruction set.
 #pragma once
 
-/// Chains that do not wait for each other: latency x pipes of any core that there is.
-inline constexpr int kPeakChains = 12;
+/// Operands that the compiler knows nothing of.
+struct PeakOperands {
+  alignas(64) std::byte w[64] = {};
+  alignas(64) int8_t x[64] = {};
 
-/// Runs `step(acc)` on every chain, `rounds` times. The operands are read anew each round, or the
-/// compiler would multiply once.
+  /// To the compiler they are other ones now, or it would multiply once for all rounds. Nothing but
+  /// them: the sums are to stay in registers.
+  void change() { asm volatile("" : "+m"(w), "+m"(x)); }
+};
+
+/// Runs `step(acc)` `rounds` times on as many chains as stay in registers, which do not wait for
+/// each other. Returns how many steps those were.
 template <class Acc, class Step>
-void run_chains(Acc (&acc)[kPeakChains], int64_t rounds, const Step& step) {
-  for (int64_t i = 0; i < rounds; ++i) {
-    asm volatile("" : : : "memory");
+int64_t run_chains(PeakOperands& operands, int64_t rounds, const Step& step) {
+  Acc acc[kMaxTokens];
 #pragma GCC unroll 16
-    for (int c = 0; c < kPeakChains; ++c) acc[c] = step(acc[c]);
+  for (int c = 0; c < kMaxTokens; ++c) {  // begun apart, or the compiler would find them equal
+    operands.change();
+    __builtin_memcpy(&acc[c], operands.w, sizeof acc[c]);
   }
-  asm volatile("" : : "r"(&acc) : "memory");  // or it would all be for nothing
+  for (int64_t i = 0; i < rounds; ++i) {
+    operands.change();
+#pragma GCC unroll 16
+    for (int c = 0; c < kMaxTokens; ++c) acc[c] = step(acc[c]);
+  }
+#pragma GCC unroll 16
+  for (int c = 0; c < kMaxTokens; ++c) {  // read once more, or it would all be for nothing
+    __builtin_memcpy(operands.w, &acc[c], sizeof acc[c]);
+    operands.change();
+  }
+  return rounds * kMaxTokens;
 }
 
 /// Multiplications and additions that were done.
 inline double peak(ActivationFormat format, int64_t rounds) {
   if (kHasTiles && format != ActivationFormat::kF32) return tile_peak(format, rounds);
-  alignas(64) std::byte w[64] = {};
-  alignas(64) int8_t x[64] = {};
-  asm volatile("" : : "r"(&w), "r"(&x) : "memory");
+  PeakOperands o;
   const auto floats = [](const auto& bytes) { return load(reinterpret_cast<const float*>(bytes)); };
-  double macs_of_step = 16;
+  const auto operations = [](int64_t macs, int64_t steps) {
+    return 2.0 * static_cast<double>(16 * macs * steps);
+  };
   switch (format) {
-    case ActivationFormat::kF32: {
-      Vec acc[kPeakChains] = {};
-      run_chains(acc, rounds, [&](Vec a) { return fma(floats(w), floats(x), a); });
-      break;
-    }
-    case ActivationFormat::kBF16: {
-      Vec acc[kPeakChains] = {};
-      run_chains(acc, rounds, [&](Vec a) {
-        return dot_bf16(a, load_bytes(w), reinterpret_cast<const uint16_t*>(x));
-      });
-      macs_of_step *= 2;
-      break;
-    }
-    case ActivationFormat::kQ8: {
-      IVec acc[kPeakChains] = {};
-      run_chains(acc, rounds, [&](IVec a) {
-        const Bytes weights = load_bytes(w);
-        return dot_groups<1>(a, &weights, x);
-      });
-      macs_of_step *= 4;
-      break;
-    }
+    case ActivationFormat::kF32:
+      return operations(
+          1, run_chains<Vec>(o, rounds, [&](Vec a) { return fma(floats(o.w), floats(o.x), a); }));
+    case ActivationFormat::kBF16:
+      return operations(2, run_chains<Vec>(o, rounds, [&](Vec a) {
+                          return dot_bf16(a, load_bytes(o.w),
+                                          reinterpret_cast<const uint16_t*>(o.x));
+                        }));
+    case ActivationFormat::kQ8:
+      return operations(4, run_chains<IVec>(o, rounds, [&](IVec a) {
+                          const Bytes weights = load_bytes(o.w);
+                          return dot_groups<1>(a, &weights, o.x);
+                        }));
   }
-  return 2 * macs_of_step * kPeakChains * static_cast<double>(rounds);
+  return 0;
 }
