@@ -108,7 +108,9 @@ struct BF16Panels {
     for (int64_t pair = 0; pair < (o.k + 1) / 2; ++pair)
 #pragma GCC unroll 16
       for (int p = 0; p < P; ++p) {
-        const Bytes w = load_bytes(o.panels + p * o.panel_stride + 64 * pair);
+        const std::byte* line = o.panels + p * o.panel_stride + 64 * pair;
+        if (T > 1 && o.from_memory) fetch_ahead<64>(line);
+        const Bytes w = load_bytes(line);
 #pragma GCC unroll 16
         for (int t = 0; t < T; ++t) {
           const std::byte* x = o.x + t * o.x_stride;
@@ -168,9 +170,9 @@ void linear_panels(const LinearTile& tile) {
 }
 
 /// With tiles of as many tokens as most blocks have.
-template <class Format, int kMost = 4>
+template <class Format>
 void linear_quants(const LinearTile& tile) {
-  using Panels = QuantPanels<Format, kMost>;
+  using Panels = QuantPanels<Format>;
   if (!Panels::by_tiles(tile.tokens)) return linear_panels<Panels>(tile);
   [[maybe_unused]] const QuantTiles tiles(tile.tokens < 16 ? 8 : 16, Panels::kGroups);
   linear_panels<Panels>(tile);
@@ -185,9 +187,9 @@ inline void linear(const LinearTile& tile) {
     case DType::kBF16:
       return kHasTiles ? linear_bf16_tiles(tile) : linear_panels<BF16Panels>(tile);
     case DType::kQ8_0:
-      return linear_quants<Q8_0, kMaxTokens>(tile);
+      return linear_quants<Q8_0>(tile);
     case DType::kQ4_0:
-      return linear_quants<Q4_0, kMaxTokens>(tile);
+      return linear_quants<Q4_0>(tile);
     case DType::kQ4_1:
       return linear_quants<Q4_1>(tile);
     case DType::kQ5_0:

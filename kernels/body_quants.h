@@ -62,9 +62,7 @@ SubFactors<32 / Format::kFormat.sub> load_scales(const std::byte* stretch, int64
   return factors;
 }
 
-/// kMost: tokens at once by vectors. (Ten formats in blocks of 16 tokens took the compiler minutes
-/// for each instruction set.)
-template <class Format, int kMost>
+template <class Format>
 class QuantPanels {
   static constexpr QuantFormat f = Format::kFormat;
   static constexpr int kSubs = 32 / f.sub;
@@ -76,7 +74,7 @@ class QuantPanels {
   // Blocks are independent but for one add, and one stream reads fastest: Zen 4, two cores, Q8_0,
   // share of the DRAM read: 1 panel 99 %, 2 panels 82 %, 4 panels 75 %.
   static constexpr int kPanelsOfOne = 1;
-  static constexpr int kTokens = kHasTiles ? 16 : kMost < kMaxTokens ? kMost : kMaxTokens;
+  static constexpr int kTokens = kHasTiles ? 16 : kMaxTokens;
   static constexpr int kGroups = 8 / kSubs;  ///< of four quants, in a sub-block
 
   /// Whether a block of so many tokens is multiplied by tiles. A tile takes as long for one token
