@@ -103,7 +103,7 @@ class QuantPanels {
       const int64_t end = first + kBlocks < blocks ? kBlocks : blocks - first;
       for (int64_t i = 0; i < end; ++i) {
         if (f.superblock == 32 && i > 0) factors = load_factors<Format>(stretch, i);
-        const std::byte* quants = fetched_quants(o, stretch, i);
+        const std::byte* quants = fetched_quants<T>(o, stretch, i);
         const SubFactors<kSubs> of = load_scales<Format>(stretch, i, factors);
         Bytes w[8];
         unpack_quants<Format>(quants, w);
@@ -172,10 +172,12 @@ class QuantPanels {
   static const std::byte* stretch_of(const Operands& o, int64_t block) {
     return o.panels + block / kBlocks * f.stretch_bytes();
   }
-  /// Quants of block i of a stretch, those far ahead asked for.
+  /// Quants of block i of a stretch. An even share of the stretch is asked for far ahead.
+  template <int Tokens = 1>
   static const std::byte* fetched_quants(const Operands& o, const std::byte* stretch, int64_t i) {
+    constexpr int64_t kShare = f.stretch_bytes() / kBlocks;
     const std::byte* quants = stretch + f.quants_at(i);
-    if (o.from_memory) fetch_ahead<f.stretch_bytes() / kBlocks>(quants);
+    if (o.from_memory) fetch_ahead<kShare, Tokens>(stretch + i * kShare);
     return quants;
   }
   /// The eight groups of a block as signed bytes, with nothing left to be taken from their
