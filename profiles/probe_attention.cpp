@@ -1,7 +1,10 @@
 // Probes of attention parts over an f16 cache that lies in memory, as that of a deep model does.
 #include <fmt/format.h>
 
+#include <memory>
+
 #include "profiles/probe_bench.h"
+#include "profiles/walk.h"
 
 namespace tandem {
 namespace {
@@ -14,7 +17,7 @@ struct AttentionWork {
   int64_t tokens;
   int64_t kv_heads;
   int64_t context;
-  int64_t next = 0;  ///< bytes
+  std::shared_ptr<Walk> walk;  ///< in bytes
 
   /// A view of `rows` positions from `memory` on.
   KvView view(int64_t rows, std::byte* memory) const {
@@ -30,7 +33,8 @@ struct AttentionWork {
 
   void operator()() {
     const KvView step = view(tokens + 16, bench->exchanged->step.data());
-    if (next + bytes(view(context, nullptr)) > bench->memory->kv_bytes) next = 0;
+    const int64_t cache_bytes = round_up(bytes(view(context, nullptr)), 4096);
+    const int64_t next = walk->next(cache_bytes, bench->memory->kv_bytes);
     const int64_t stride = kv_heads * group * head_dim;
     const KvView cache = view(context, bench->memory->kv.get() + next);
     bench->device->attention({.tokens = tokens,
@@ -47,7 +51,6 @@ struct AttentionWork {
                               .step = step,
                               .out = bench->out(),
                               .publish = !copies_results(*bench)});
-    next += round_up(bytes(cache), 4096);
   }
 };
 
@@ -75,15 +78,15 @@ std::vector<int64_t> contexts_for(const UnitBench& bench, const Grid& grid,
 }
 
 void add_curve(UnitBench& bench, const Grid& grid, AttentionCurve& curve, int number,
-               std::vector<Case>& cases) {
+               const std::shared_ptr<Walk>& walk, std::vector<Case>& cases) {
   const int64_t kv_heads = kv_heads_for(curve.tokens);
   const std::vector<int64_t> contexts = contexts_for(bench, grid, curve);
   curve.seconds.points.resize(contexts.size());
   for (size_t i = 0; i < contexts.size(); ++i) {
     CurvePoint& point = curve.seconds.points[i];
     point.x = static_cast<double>(kv_heads) * mean_positions(contexts[i], curve.tokens);
-    const AttentionWork start{&bench,       curve.head_dim, curve.group,
-                              curve.tokens, kv_heads,       contexts[i]};
+    const AttentionWork start{&bench,   curve.head_dim, curve.group, curve.tokens,
+                              kv_heads, contexts[i],    walk};
     cases.push_back({.what = bench.profile->unit.name + " attention",
                      .run =
                          [&bench, work = start](int repetitions) mutable {
@@ -99,8 +102,13 @@ void add_curve(UnitBench& bench, const Grid& grid, AttentionCurve& curve, int nu
 void add_cold_start_case(UnitBench& bench, const AttentionCurve& smallest,
                          std::vector<Case>& cases) {
   const auto& [dtype, weights] = *bench.memory->weights.begin();
-  const AttentionWork start{
-      &bench, smallest.head_dim, smallest.group, smallest.tokens, kv_heads_for(smallest.tokens), 0};
+  const AttentionWork start{&bench,
+                            smallest.head_dim,
+                            smallest.group,
+                            smallest.tokens,
+                            kv_heads_for(smallest.tokens),
+                            0,
+                            std::make_shared<Walk>()};
   cases.push_back(
       {.what = bench.profile->unit.name + " cold start",
        .run = [&bench, stream = streaming(bench, dtype, weights->columns / 4, 0),
@@ -118,7 +126,8 @@ void add_attention_cases(UnitBench& bench, const Grid& grid, int& next_curve,
     for (const int64_t group : grid.groups)
       for (const int64_t tokens : grid.attention_tokens)
         curves.push_back({DType::kF16, head_dim, group, tokens, {}});
-  for (AttentionCurve& curve : curves) add_curve(bench, grid, curve, next_curve++, cases);
+  const auto walk = std::make_shared<Walk>();
+  for (AttentionCurve& curve : curves) add_curve(bench, grid, curve, next_curve++, walk, cases);
   if (!bench.device->enqueues()) add_cold_start_case(bench, curves.front(), cases);
 }
 

@@ -3,8 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
+#include <memory>
 
 #include "profiles/probe_bench.h"
+#include "profiles/walk.h"
 
 namespace tandem {
 namespace {
@@ -27,17 +30,16 @@ Curve empty_curve(const std::vector<int64_t>& columns, DType dtype) {
   return curve;
 }
 
-/// Walks over the columns of a matrix, or stays at the first ones.
+/// Walks over the columns of a matrix, or stays at the first ones without a walk.
 struct LinearWork {
   const UnitBench* bench;
   const PlacedMatrix* weights;
   int64_t tokens;
   int64_t columns;
-  bool walks;
-  int64_t next = 0;
+  std::shared_ptr<Walk> walk;
 
   void operator()() {
-    if (next + columns > weights->columns) next = 0;
+    const int64_t next = walk ? walk->next(columns, weights->columns) : 0;
     // y is addressed from column 0 on, so the part before the first column lies in front of the
     // output. The buffer is larger than any matrix has columns.
     float* y = bench->out() + (weights->columns - next);
@@ -50,23 +52,23 @@ struct LinearWork {
                            .y = y,
                            .y_stride = columns,
                            .publish = !copies_results(*bench)});
-    if (walks) next += columns;
   }
 };
 
-void add_points(UnitBench& bench, LinearCurve& linear, bool walks, int& next_curve,
-                std::vector<Case>& cases) {
-  Curve& curve = walks ? linear.from_dram : linear.from_cache;
+/// From memory with a walk, from the cache without.
+void add_points(UnitBench& bench, LinearCurve& linear, const std::shared_ptr<Walk>& walk,
+                int& next_curve, std::vector<Case>& cases) {
+  Curve& curve = walk ? linear.from_dram : linear.from_cache;
   const PlacedMatrix* weights = bench.memory->weights.at(linear.dtype).get();
   for (CurvePoint& point : curve.points) {
     const auto columns = static_cast<int64_t>(point.x) / row_bytes(linear.dtype, kBenchK);
     cases.push_back(
         {.what = fmt::format("{} linear {}", bench.profile->unit.name, name(linear.dtype)),
          .run =
-             [&bench, walks, work = LinearWork{&bench, weights, linear.tokens, columns, walks}](
+             [&bench, work = LinearWork{&bench, weights, linear.tokens, columns, walk}](
                  int repetitions) mutable {
-               return walks ? bench.time_cold(std::ref(work), repetitions)
-                            : bench.time(std::ref(work), repetitions);
+               return work.walk ? bench.time_cold(std::ref(work), repetitions)
+                                : bench.time(std::ref(work), repetitions);
              },
          .figure = &point.y,
          .curve = next_curve});
@@ -83,7 +85,7 @@ void add_prepare_points(UnitBench& bench, PrepareCurve& prepare, int& next_curve
     const auto tokens = static_cast<int64_t>(point.x) / weights->k;
     cases.push_back(
         {.what = fmt::format("{} prepare {}", bench.profile->unit.name, name(prepare.dtype)),
-         .run = [&bench, work = LinearWork{&bench, weights, tokens, 0, false}](
+         .run = [&bench, work = LinearWork{&bench, weights, tokens, 0, nullptr}](
                     int repetitions) mutable { return bench.time(std::ref(work), repetitions); },
          .figure = &point.y,
          .curve = next_curve});
@@ -114,9 +116,11 @@ void add_linear_cases(UnitBench& bench, const Grid& grid, int& next_curve,
   lay_out(bench, grid);
   for (PrepareCurve& prepare : bench.profile->prepare)
     add_prepare_points(bench, prepare, next_curve, cases);
+  std::map<DType, std::shared_ptr<Walk>> walks;
   for (LinearCurve& linear : bench.profile->linear) {
-    add_points(bench, linear, true, next_curve, cases);
-    add_points(bench, linear, false, next_curve, cases);
+    const auto walk = walks.try_emplace(linear.dtype, std::make_shared<Walk>()).first->second;
+    add_points(bench, linear, walk, next_curve, cases);
+    add_points(bench, linear, nullptr, next_curve, cases);
   }
 }
 
@@ -155,8 +159,8 @@ std::function<int64_t()> streaming(UnitBench& bench, DType dtype, int64_t column
                                    .weights = matrix,
                                    .tokens = 1,
                                    .columns = columns,
-                                   .walks = true,
-                                   .next = first / kColumnAlign * kColumnAlign}]() mutable {
+                                   .walk = std::make_shared<Walk>(first / kColumnAlign *
+                                                                  kColumnAlign)}]() mutable {
     work();
     return bytes;
   };
@@ -176,7 +180,7 @@ std::function<int64_t()> streaming_over_link(UnitBench& bench) {
 
 void run_compute(const UnitBench& bench) {
   const PlacedMatrix* matrix = common_weights(bench);
-  LinearWork{&bench, matrix, 64, std::min<int64_t>(256, matrix->columns), false}();
+  LinearWork{&bench, matrix, 64, std::min<int64_t>(256, matrix->columns), nullptr}();
 }
 
 }  // namespace tandem
