@@ -100,15 +100,11 @@ void add_curve(UnitBench& bench, const Grid& grid, AttentionCurve& curve, int nu
 /// The smallest part, after a matrix of weights: its one operand that is still in a cache is the
 /// query, which both read.
 void add_cold_start_case(UnitBench& bench, const AttentionCurve& smallest,
-                         std::vector<Case>& cases) {
+                         const std::shared_ptr<Walk>& walk, std::vector<Case>& cases) {
   const auto& [dtype, weights] = *bench.memory->weights.begin();
-  const AttentionWork start{&bench,
-                            smallest.head_dim,
-                            smallest.group,
-                            smallest.tokens,
-                            kv_heads_for(smallest.tokens),
-                            0,
-                            std::make_shared<Walk>()};
+  const AttentionWork start{
+      &bench, smallest.head_dim, smallest.group, smallest.tokens, kv_heads_for(smallest.tokens), 0,
+      walk};
   cases.push_back(
       {.what = bench.profile->unit.name + " cold start",
        .run = [&bench, stream = streaming(bench, dtype, weights->columns / 4, 0),
@@ -128,7 +124,7 @@ void add_attention_cases(UnitBench& bench, const Grid& grid, int& next_curve,
         curves.push_back({DType::kF16, head_dim, group, tokens, {}});
   const auto walk = std::make_shared<Walk>();
   for (AttentionCurve& curve : curves) add_curve(bench, grid, curve, next_curve++, walk, cases);
-  if (!bench.device->enqueues()) add_cold_start_case(bench, curves.front(), cases);
+  if (!bench.device->enqueues()) add_cold_start_case(bench, curves.front(), walk, cases);
 }
 
 }  // namespace tandem

@@ -9,6 +9,7 @@
 
 #include "kernels/range.h"
 #include "profiles/probe_bench.h"
+#include "profiles/walk.h"
 
 namespace tandem {
 namespace {
@@ -153,10 +154,8 @@ bool enqueues(const UnitBench* bench) { return bench->device->enqueues(); }
 Work reading(UnitBench& bench) {
   const int64_t all = bench.memory->kv_bytes / 16 * 16;
   const int64_t piece = enqueues(&bench) ? all : std::min<int64_t>(all, 16 << 20);
-  return [&bench, all, piece, next = int64_t{0}]() mutable {
-    if (next + piece > all) next = 0;
-    bench.device->read_all(bench.memory->kv.get() + next, piece);
-    next += piece;
+  return [&bench, all, piece, walk = Walk()]() mutable {
+    bench.device->read_all(bench.memory->kv.get() + walk.next(piece, all), piece);
     return piece;
   };
 }

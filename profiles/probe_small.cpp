@@ -1,8 +1,10 @@
 // Probes of the small stages: embed, merge, commit, argmax, and the fork and join of a team.
 #include <array>
+#include <memory>
 
 #include "kernels/team.h"
 #include "profiles/probe_bench.h"
+#include "profiles/walk.h"
 
 namespace tandem {
 namespace {
@@ -112,7 +114,7 @@ struct CommitWork {
   const UnitBench* bench;
   size_t layers;
   int64_t rows;
-  int64_t next = 0;  ///< bytes
+  std::shared_ptr<Walk> walk;  ///< in bytes
 
   static KvView view(std::byte* memory) {
     KvView kv{.kv_heads = {0, kKvHeads}, .positions = {0, 512}, .head_dim = kHeadDim};
@@ -126,8 +128,7 @@ struct CommitWork {
     const int64_t bytes = kKvHeads * (one.k_head_bytes() + one.v_head_bytes());
     std::array<CommitCache, kMostLayers> caches;
     for (size_t layer = 0; layer < layers; ++layer) {
-      next += bytes;
-      if (next + bytes > bench->memory->kv_bytes) next = 0;
+      const int64_t next = walk->next(bytes, bench->memory->kv_bytes);
       std::byte* step = bench->exchanged->step.data() + static_cast<int64_t>(layer) * bytes;
       caches[layer] = {view(step), view(bench->memory->kv.get() + next)};
     }
@@ -140,8 +141,10 @@ struct CommitWork {
 void add_commit_cases(UnitBench& bench, const Rows& rows, std::vector<Case>& cases) {
   Curve& curve = bench.profile->commit;
   // One row of one layer, since models may be small; then of many layers.
-  std::vector<CommitWork> works{{&bench, 1, 1}};
-  for (const int64_t tokens : rows) works.push_back({&bench, CommitWork::kMostLayers, tokens});
+  const auto walk = std::make_shared<Walk>();
+  std::vector<CommitWork> works{{&bench, 1, 1, walk}};
+  for (const int64_t tokens : rows)
+    works.push_back({&bench, CommitWork::kMostLayers, tokens, walk});
   for (const CommitWork& work : works)
     curve.points.push_back({static_cast<double>(work.layers) *
                                 static_cast<double>(work.rows * kKvHeads * kHeadDim * 2 * 2),
