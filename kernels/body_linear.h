@@ -11,7 +11,7 @@ struct Operands {
   const std::byte* x;
   int64_t x_stride;
   int64_t k;
-  bool from_memory;  ///< the panels' first tokens: the weights are not in a cache yet
+  bool ask_ahead;  ///< the panels' first tokens: the weights are not in a cache yet
 
   /// Of token t. Inlined as dot() is: GCC then inlines the rest as it did without them.
   [[gnu::always_inline]] Q8Row q8(int t) const {
@@ -23,10 +23,11 @@ struct Operands {
 /// the prefetchers of the hardware alone leave a core below its bandwidth. (Zen 5, Q4_0, share of
 /// the read, one core: none 77..86 %, 1 KiB ahead 65..80 %, 4 KiB 93 %, 8 KiB 98 %, 16 KiB 92 %;
 /// two cores: 75 %, and 98 % with 8 KiB. Into the L2 instead: 91..96 %. Rows of floats gain
-/// nothing.) Weights of several tokens go to the L2, which can wait for more lines at once. (Zen 4,
-/// two cores, ms of a step of 4, 8, 16 tokens, by the L1: Q8_0 31, 44, 61, BF16 47, 61, 97; by the
-/// L2: 26, 33, 61 and 41, 44, 89.) Every line must be asked for: the hardware does not see these
-/// requests and begins no stream of its own.
+/// nothing. asks_ahead() knows where it is the other way round.) Weights of several tokens go to
+/// the L2, which can wait for more lines at once. (Zen 4, two cores, ms of a step of 4, 8, 16
+/// tokens, by the L1: Q8_0 31, 44, 61, BF16 47, 61, 97; by the L2: 26, 33, 61 and 41, 44, 89.)
+/// Every line must be asked for: the hardware does not see these requests and begins no stream of
+/// its own.
 template <int Bytes, int Tokens = 1>
 void fetch_ahead(const std::byte* weights) {
   constexpr int64_t kAheadBytes = 8192;
@@ -113,7 +114,7 @@ struct BF16Panels {
 #pragma GCC unroll 16
       for (int p = 0; p < P; ++p) {
         const std::byte* line = o.panels + p * o.panel_stride + 64 * pair;
-        if (T > 1 && o.from_memory) fetch_ahead<64, T>(line);
+        if (T > 1 && o.ask_ahead) fetch_ahead<64, T>(line);
         const Bytes w = load_bytes(line);
 #pragma GCC unroll 16
         for (int t = 0; t < T; ++t) {
@@ -142,7 +143,7 @@ void linear_block(const LinearTile& tile, int64_t panel, int64_t token) {
       .x = static_cast<const std::byte*>(tile.x.base) + token * tile.x.row_bytes,
       .x_stride = tile.x.row_bytes,
       .k = tile.k,
-      .from_memory = token == 0};
+      .ask_ahead = token == 0 && (T > 1 || tile.ask_ahead)};
   Vec acc[P][T];
 #pragma GCC unroll 16
   for (int p = 0; p < P; ++p)

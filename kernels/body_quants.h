@@ -14,11 +14,10 @@ void unpack_quants(const std::byte* quants, Bytes (&w)[8]) {
                              : bits_of(line(g / 4), 2 * (g % 4), 3);
   if constexpr (f.high_bits > 0) {
 #pragma GCC unroll 16
-    for (int g = 0; g < 8; ++g) {
-      const Bytes high = f.high_bits == 1 ? bits_of(line(f.low_bits), g, 1)
-                                          : bits_of(line(f.low_bits + g / 4), 2 * (g % 4), 3);
-      w[g] = with_high(w[g], high, f.low_bits);
-    }
+    for (int g = 0; g < 8; ++g)
+      w[g] = f.high_bits == 1
+                 ? with_bits(w[g], line(f.low_bits), g, 1, f.low_bits)
+                 : with_bits(w[g], line(f.low_bits + g / 4), 2 * (g % 4), 3, f.low_bits);
   }
   if constexpr (f.table) {
 #pragma GCC unroll 16
@@ -177,7 +176,7 @@ class QuantPanels {
   static const std::byte* fetched_quants(const Operands& o, const std::byte* stretch, int64_t i) {
     constexpr int64_t kShare = f.stretch_bytes() / kBlocks;
     const std::byte* quants = stretch + f.quants_at(i);
-    if (o.from_memory) fetch_ahead<kShare, Tokens>(stretch + i * kShare);
+    if (o.ask_ahead) fetch_ahead<kShare, Tokens>(stretch + i * kShare);
     return quants;
   }
   /// The eight groups of a block as signed bytes, with nothing left to be taken from their

@@ -177,7 +177,8 @@ void CpuDevice::multiply(const CpuMatrix& weights, Range panels, Range tokens, f
                    .x = x,
                    .tokens = tokens.size(),
                    .y = y,
-                   .y_stride = y_stride});
+                   .y_stride = y_stride,
+                   .ask_ahead = asks_ahead()});
 }
 
 namespace {

@@ -40,6 +40,7 @@ struct LinearTile {
   int64_t tokens = 0;
   float* y = nullptr;  ///< [tokens x y_stride]
   int64_t y_stride = 0;
+  bool ask_ahead = true;  ///< for the weights of a step of one token: asks_ahead()
 };
 
 inline constexpr int64_t kTileTokens = 16;
@@ -105,6 +106,10 @@ std::span<const KernelSet* const> kernel_sets();
 /// The set named, or the best where name is empty (TANDEM_ISA overrides an empty name). Error if
 /// not runnable here.
 const KernelSet& kernel_set(std::string_view name);
+
+/// Whether kernels should ask this CPU for the weights of a single token ahead of their use, rather
+/// than leave it to its prefetchers. Changes no result.
+bool asks_ahead();
 
 // Packing is the same for all ISAs (see kPanelColumns): Q8_0, Q4_0 put 4 consecutive k of 16
 // columns side by side, BF16 2, F16 and F32 1.

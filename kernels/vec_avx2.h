@@ -109,10 +109,15 @@ inline Bytes bits_of(Bytes x, int shift, int mask) {
   return {_mm256_and_si256(_mm256_srli_epi16(x.a, shift), kept),
           _mm256_and_si256(_mm256_srli_epi16(x.b, shift), kept)};
 }
-/// low | high << shift; no bit leaves its byte.
-inline Bytes with_high(Bytes low, Bytes high, int shift) {
-  return {_mm256_or_si256(low.a, _mm256_slli_epi16(high.a, shift)),
-          _mm256_or_si256(low.b, _mm256_slli_epi16(high.b, shift))};
+/// low | ((x >> from) & mask) << to, of every byte.
+inline Bytes with_bits(Bytes low, Bytes x, int from, int mask, int to) {
+  const __m256i kept = _mm256_set1_epi8(static_cast<char>(mask << to));
+  const auto moved = [&](__m256i v) {
+    const __m256i there =
+        from > to ? _mm256_srli_epi16(v, from - to) : _mm256_slli_epi16(v, to - from);
+    return _mm256_and_si256(there, kept);
+  };
+  return {_mm256_or_si256(low.a, moved(x.a)), _mm256_or_si256(low.b, moved(x.b))};
 }
 /// table[byte] for bytes below 16, with an offset of 128.
 inline Bytes values_of(Bytes x, const int8_t (&table)[16]) {

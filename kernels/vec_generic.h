@@ -136,11 +136,11 @@ inline Bytes bits_of(const Bytes& x, int shift, int mask) {
   for (int i = 0; i < 64; ++i) r.byte[i] = static_cast<uint8_t>((x.byte[i] >> shift) & mask);
   return r;
 }
-/// low | high << shift; no bit leaves its byte.
-inline Bytes with_high(const Bytes& low, const Bytes& high, int shift) {
+/// low | ((x >> from) & mask) << to, of every byte.
+inline Bytes with_bits(const Bytes& low, const Bytes& x, int from, int mask, int to) {
   Bytes r;
   for (int i = 0; i < 64; ++i)
-    r.byte[i] = static_cast<uint8_t>(low.byte[i] | (high.byte[i] << shift));
+    r.byte[i] = static_cast<uint8_t>(low.byte[i] | ((x.byte[i] >> from) & mask) << to);
   return r;
 }
 /// table[byte] for bytes below 16, with an offset of 128.

@@ -132,10 +132,12 @@ inline Bytes bits_of(Bytes x, int shift, int mask) {
     return mask == 255 >> shift ? shifted : vandq_u8(shifted, kept);  // GCC 12 masks both
   });
 }
-/// low | high << shift; no bit leaves its byte.
-inline Bytes with_high(Bytes low, Bytes high, int shift) {
-  const int8x16_t left = vdupq_n_s8(static_cast<int8_t>(shift));
-  return each<Bytes>([&](int i) { return vorrq_u8(low.q[i], vshlq_u8(high.q[i], left)); });
+/// low | ((x >> from) & mask) << to, of every byte.
+inline Bytes with_bits(Bytes low, Bytes x, int from, int mask, int to) {
+  const int8x16_t left = vdupq_n_s8(static_cast<int8_t>(to - from));
+  const uint8x16_t kept = vdupq_n_u8(static_cast<uint8_t>(mask << to));
+  return each<Bytes>(
+      [&](int i) { return vorrq_u8(low.q[i], vandq_u8(vshlq_u8(x.q[i], left), kept)); });
 }
 /// table[byte] for bytes below 16, with an offset of 128.
 inline Bytes values_of(Bytes x, const int8_t (&table)[16]) {
