@@ -74,6 +74,7 @@ template <int kLargest, int N, int T>
 struct F32Panels {
   static constexpr int kTokens = kMaxTokens;
   static constexpr int kPanelsOfOne = 2;  // one token: this many chains of adds in flight
+  static bool side_by_side(const LinearTile&) { return true; }
   template <int P, int T>
   static void multiply(const Operands& o, Vec (&acc)[P][T]) {
     for (int64_t k = 0; k < o.k; ++k)
@@ -91,6 +92,7 @@ struct F32Panels {
 struct F16Panels {
   static constexpr int kTokens = kMaxTokens;
   static constexpr int kPanelsOfOne = 2;
+  static bool side_by_side(const LinearTile&) { return true; }
   template <int P, int T>
   static void multiply(const Operands& o, Vec (&acc)[P][T]) {
     for (int64_t k = 0; k < o.k; ++k)
@@ -108,6 +110,7 @@ struct F16Panels {
 struct BF16Panels {
   static constexpr int kTokens = kMaxTokens;
   static constexpr int kPanelsOfOne = 2;
+  static bool side_by_side(const LinearTile&) { return true; }
   template <int P, int T>
   static void multiply(const Operands& o, Vec (&acc)[P][T]) {
     for (int64_t pair = 0; pair < (o.k + 1) / 2; ++pair)
@@ -168,7 +171,7 @@ template <class Panels>
 void linear_panels(const LinearTile& tile) {
   int64_t panel = 0;
   constexpr int P = Panels::kPanelsOfOne;
-  if (tile.tokens == 1)
+  if (tile.tokens == 1 && Panels::side_by_side(tile))
     for (; panel + P <= tile.num_panels; panel += P) linear_block<Panels, P, 1>(tile, panel, 0);
   for (; panel < tile.num_panels; ++panel)
     linear_tokens<Panels, 1, Panels::kTokens>(tile, panel, 0);
