@@ -4,14 +4,14 @@
 // set.
 #pragma once
 
-/// A block of P panels x T tokens, moved along by linear_blocks().
+/// A block of P panels x T tokens: see linear_block().
 struct Operands {
   const std::byte* panels;
   int64_t panel_stride;
   const std::byte* x;
   int64_t x_stride;
   int64_t k;
-  bool ask_ahead;  ///< the panels' first tokens: the weights are not in a cache yet
+  bool ask_ahead;  ///< for weights: these are the first tokens that need them
 
   /// Of token t. Inlined as dot() is: GCC then inlines the rest as it did without them.
   [[gnu::always_inline]] Q8Row q8(int t) const {
@@ -24,10 +24,10 @@ struct Operands {
 /// the read, one core: none 77..86 %, 1 KiB ahead 65..80 %, 4 KiB 93 %, 8 KiB 98 %, 16 KiB 92 %;
 /// two cores: 75 %, and 98 % with 8 KiB. Into the L2 instead: 91..96 %. Rows of floats gain
 /// nothing. asks_ahead() knows where it is the other way round.) Weights of several tokens go to
-/// the L2, which can wait for more lines at once. (Zen 4, two cores, ms of a step of 4, 8, 16
-/// tokens, by the L1: Q8_0 31, 44, 61, BF16 47, 61, 97; by the L2: 26, 33, 61 and 41, 44, 89.)
-/// Every line must be asked for: the hardware does not see these requests and begins no stream of
-/// its own.
+/// the L2 (not those for tiles, which have not been timed with it), which can wait for more lines
+/// at once. (Zen 4, two cores, ms of a step of 4, 8, 16 tokens, by the L1: Q8_0 31, 44, 61, BF16
+/// 47, 61, 97; by the L2: 26, 33, 61 and 41, 44, 89.) Every line must be asked for: the hardware
+/// does not see these requests and begins no stream of its own.
 template <int Bytes, int Tokens = 1>
 void fetch_ahead(const std::byte* weights) {
   constexpr int64_t kAheadBytes = 8192;

@@ -1,5 +1,5 @@
-// The CPU kernels of one instruction set, as a table of functions. One body (cpu_body.h) is
-// compiled per ISA.
+// The CPU kernels of one instruction set, as a table of functions. One body (isa_body.cpp and
+// body_*.h) is compiled per ISA.
 #pragma once
 
 #include <cstddef>
@@ -40,7 +40,7 @@ struct LinearTile {
   int64_t tokens = 0;
   float* y = nullptr;  ///< [tokens x y_stride]
   int64_t y_stride = 0;
-  bool ask_ahead = true;  ///< for the weights of a step of one token: asks_ahead()
+  bool ask_ahead = true;  ///< of one token, see asks_ahead()
 };
 
 inline constexpr int64_t kTileTokens = 16;
@@ -108,7 +108,8 @@ std::span<const KernelSet* const> kernel_sets();
 const KernelSet& kernel_set(std::string_view name);
 
 /// Whether kernels should ask this CPU for the weights of a single token ahead of their use, rather
-/// than leave it to its prefetchers. Changes no result.
+/// than leave them to its prefetchers; then they also take long rows several panels at a time.
+/// Changes no result.
 bool asks_ahead();
 
 // Packing is the same for all ISAs (see kPanelColumns): Q8_0, Q4_0 put 4 consecutive k of 16

@@ -105,6 +105,7 @@ void drop_unmeasured(UnitProfile& profile) {
     drop(curve.from_dram);
     drop(curve.from_cache);
   }
+  std::erase_if(profile.long_rows, [](const LongRows& rows) { return rows.slowdown.median <= 0; });
   for (PrepareCurve& curve : profile.prepare) drop(curve.seconds);
   for (AttentionCurve& curve : profile.attention) drop(curve.seconds);
 }
@@ -133,6 +134,7 @@ void round_figures(MachineProfile& profile) {
       round_curve(curve.from_dram);
       round_curve(curve.from_cache);
     }
+    for (LongRows& rows : unit.long_rows) round_figure(rows.slowdown);
     for (PrepareCurve& curve : unit.prepare) round_curve(curve.seconds);
     for (AttentionCurve& curve : unit.attention) round_curve(curve.seconds);
     for (Curve* curve : {&unit.embed, &unit.merge, &unit.commit, &unit.argmax, &unit.publish})

@@ -107,7 +107,9 @@ void add_cold_start_case(UnitBench& bench, const AttentionCurve& smallest,
       walk};
   cases.push_back(
       {.what = bench.profile->unit.name + " cold start",
-       .run = [&bench, stream = streaming(bench, dtype, weights->columns / 4, 0),
+       .run = [&bench,
+               stream =
+                   streaming(bench, dtype, weights->columns / 4 / kColumnAlign * kColumnAlign, 0),
                work = start](int) mutable { return bench.time_cold_start(stream, std::ref(work)); },
        .figure = &bench.profile->cold_start_s,
        .repeats = false});

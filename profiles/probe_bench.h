@@ -17,8 +17,8 @@
 
 namespace tandem {
 
-inline constexpr int64_t kBenchK = 2048;      ///< input row of the measured linears
-inline constexpr int64_t kBenchShortK = 256;  ///< a second one, for the preparation's curve
+inline constexpr int64_t kBenchK = kProfiledRow;  ///< input row of the measured linears
+inline constexpr int64_t kBenchShortK = 256;      ///< a second one, for the preparation's curve
 inline constexpr int64_t kBenchMaxTokens = 512;
 
 /// Which points are measured. Every list ascends.
@@ -39,6 +39,7 @@ struct Grid {
 struct SharedMemory {
   std::map<DType, std::shared_ptr<const PlacedMatrix>> weights;        ///< rows of kBenchK
   std::map<DType, std::shared_ptr<const PlacedMatrix>> short_weights;  ///< rows of kBenchShortK
+  std::map<DType, std::shared_ptr<const PlacedMatrix>> long_weights;   ///< rows of kLongRow
   std::shared_ptr<const PlacedMatrix> streamed;  ///< null where the unit does not stream
   std::shared_ptr<std::byte[]> kv;               ///< finite f16 values, in the units' memory
   std::shared_ptr<std::byte[]>

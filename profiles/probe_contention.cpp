@@ -150,11 +150,14 @@ constexpr double kLaneReadSeconds = 5e-3;
 
 bool enqueues(const UnitBench* bench) { return bench->device->enqueues(); }
 
-/// Reads of the unit's own memory, on and on.
-Work reading(UnitBench& bench) {
+/// Reads of the unit's memory, on and on. Units that share it begin apart: see streaming().
+Work reading(UnitBench& bench, const Benches& together) {
+  const auto index = std::find(together.begin(), together.end(), &bench) - together.begin();
+  const double from = static_cast<double>(index) / static_cast<double>(together.size());
   const int64_t all = bench.memory->kv_bytes / 16 * 16;
   const int64_t piece = enqueues(&bench) ? all : std::min<int64_t>(all, 16 << 20);
-  return [&bench, all, piece, walk = Walk()]() mutable {
+  const auto start = static_cast<int64_t>(from * static_cast<double>(all)) / 64 * 64;
+  return [&bench, all, piece, walk = Walk(start)]() mutable {
     bench.device->read_all(bench.memory->kv.get() + walk.next(piece, all), piece);
     return piece;
   };
@@ -170,8 +173,8 @@ double sum_of_bytes(const std::vector<Pace>& paces) {
 /// like one of them.
 double total_read_rate(const Benches& benches) {
   if (std::any_of(benches.begin(), benches.end(), enqueues))
-    return sum_of_bytes(
-        work_together(benches, kLaneReadSeconds, [&](size_t i) { return reading(*benches[i]); }));
+    return sum_of_bytes(work_together(benches, kLaneReadSeconds,
+                                      [&](size_t i) { return reading(*benches[i], benches); }));
   std::vector<ReadRegion*> regions;
   double sum = 0;
   for (UnitBench* bench : benches) {
@@ -307,7 +310,9 @@ std::vector<LinkSet> link_sets_of(const std::vector<std::unique_ptr<UnitBench>>&
 
 /// Bytes/s of bare reads and of copies over links, all together.
 double total_link_rate(const LinkSet& set) {
-  return sum_of_bytes(work_together(set.all(), kLaneReadSeconds, set.with(reading)));
+  return sum_of_bytes(work_together(set.all(), kLaneReadSeconds, set.with([&](UnitBench& bench) {
+    return reading(bench, set.units);
+  })));
 }
 
 void add_link_set(const LinkSet& set, Contention& contention, std::vector<Case>& cases) {

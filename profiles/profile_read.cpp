@@ -70,6 +70,15 @@ std::vector<LinearCurve> read_linear(const CheckedYaml& node) {
   return curves;
 }
 
+std::vector<LongRows> read_long_rows(const CheckedYaml& node) {
+  std::vector<LongRows> all;
+  for (const CheckedYaml& item : node.items()) {
+    item.allow_keys({"dtype", "slowdown"});
+    all.push_back({read_dtype(item.at("dtype")), read_figure(item.at("slowdown"))});
+  }
+  return all;
+}
+
 std::vector<PrepareCurve> read_prepare(const CheckedYaml& node) {
   std::vector<PrepareCurve> curves;
   for (const CheckedYaml& item : node.items()) {
@@ -108,28 +117,12 @@ Unit read_unit(const CheckedYaml& node) {
 }
 
 UnitProfile read_unit_profile(const CheckedYaml& node) {
-  node.allow_keys({"name",
-                   "kind",
-                   "device",
-                   "memory_bytes",
-                   "cores",
-                   "isa",
-                   "memory",
-                   "dram_read_per_s",
-                   "cache_read_per_s",
-                   "barrier_s",
-                   "cold_start_s",
-                   "stream_per_s",
-                   "stream_slowdown",
-                   "plain_launch_s",
-                   "publish",
-                   "linear",
-                   "prepare",
-                   "attention",
-                   "embed",
-                   "merge",
-                   "commit",
-                   "argmax"});
+  node.allow_keys(
+      {"name",         "kind",         "device",          "memory_bytes",     "cores",
+       "isa",          "memory",       "dram_read_per_s", "cache_read_per_s", "barrier_s",
+       "cold_start_s", "stream_per_s", "stream_slowdown", "plain_launch_s",   "publish",
+       "linear",       "long_rows",    "prepare",         "attention",        "embed",
+       "merge",        "commit",       "argmax"});
   UnitProfile profile;
   profile.unit = read_unit(node);
   profile.dram_read_per_s = read_figure(node.at("dram_read_per_s"));
@@ -143,6 +136,7 @@ UnitProfile read_unit_profile(const CheckedYaml& node) {
     profile.plain_launch_s = read_figure(*launch);
   if (const auto publish = node.find("publish")) profile.publish = read_curve(*publish);
   profile.linear = read_linear(node.at("linear"));
+  if (const auto rows = node.find("long_rows")) profile.long_rows = read_long_rows(*rows);
   profile.prepare = read_prepare(node.at("prepare"));
   profile.attention = read_attention(node.at("attention"));
   profile.merge = read_curve(node.at("merge"));

@@ -64,6 +64,15 @@ std::string linear_text(const std::vector<LinearCurve>& curves) {
   return text;
 }
 
+std::string long_rows_text(const std::vector<LongRows>& all) {
+  if (all.empty()) return "";
+  std::string text = "    long_rows:\n";
+  for (const LongRows& rows : all)
+    text += fmt::format("      - {{dtype: {}, slowdown: {}}}\n", name(rows.dtype),
+                        figure_text(rows.slowdown));
+  return text;
+}
+
 std::string prepare_text(const std::vector<PrepareCurve>& curves) {
   std::string text = curves.empty() ? "    prepare: []\n" : "    prepare:\n";
   for (const PrepareCurve& curve : curves)
@@ -96,8 +105,8 @@ std::string unit_text(const UnitProfile& profile) {
     text += fmt::format("    plain_launch_s: {}\n", figure_text(profile.plain_launch_s));
   if (!profile.publish.empty())
     text += fmt::format("    publish: {}\n", curve_text(profile.publish));
-  text += linear_text(profile.linear) + prepare_text(profile.prepare) +
-          attention_text(profile.attention);
+  text += linear_text(profile.linear) + long_rows_text(profile.long_rows) +
+          prepare_text(profile.prepare) + attention_text(profile.attention);
   return text + fmt::format("    embed: {}\n    merge: {}\n    commit: {}\n    argmax: {}\n",
                             curve_text(profile.embed), curve_text(profile.merge),
                             curve_text(profile.commit), curve_text(profile.argmax));

@@ -202,6 +202,9 @@ void CostModel::find_linear(UnitCost& unit, std::set<DType> dtypes) {
                       cache ? curve.from_cache : curve.from_dram);
       cost.measured = curve.dtype == wanted;
     }
+    const std::vector<LongRows>& long_rows = unit.profile->long_rows;
+    const auto rows = std::min_element(long_rows.begin(), long_rows.end(), nearer);
+    if (rows != long_rows.end() && !unit.resident) cost.long_rows = rows->slowdown.median;
     const std::vector<PrepareCurve>& prepares = unit.profile->prepare;
     const auto prepare = std::min_element(prepares.begin(), prepares.end(), nearer);
     if (prepare != prepares.end()) cost.prepare = &prepare->seconds;

@@ -69,6 +69,9 @@ Json curve_json(const Curve& curve) {
 }
 
 Json unit_json(const UnitProfile& profile) {
+  Json long_rows = Json::object();
+  for (const LongRows& rows : profile.long_rows)
+    long_rows[std::string(name(rows.dtype))] = to_json(rows.slowdown);
   Json linear = Json::array();
   for (const LinearSpeed& speed : linear_speeds(profile))
     linear.push_back({{"dtype", name(speed.dtype)},
@@ -87,7 +90,8 @@ Json unit_json(const UnitProfile& profile) {
           {"stream_per_s", to_json(profile.stream_per_s)},
           {"stream_slowdown", to_json(profile.stream_slowdown)},
           {"publish", curve_json(profile.publish)},
-          {"linear", std::move(linear)}};
+          {"linear", std::move(linear)},
+          {"long_row_slowdowns", std::move(long_rows)}};
 }
 
 Json profile_json(const MachineProfile& profile, const std::string& path) {

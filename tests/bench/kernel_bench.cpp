@@ -54,7 +54,8 @@ struct LinearCase {
                 .x = {prepared.get(), activation_row_bytes(set.format(dtype), kK), kK},
                 .tokens = tokens,
                 .y = y.data(),
-                .y_stride = kPanels * 16});
+                .y_stride = kPanels * 16,
+                .ask_ahead = asks_ahead()});
   }
 };
 

@@ -46,7 +46,8 @@ struct LinearProblem {
   }
 
   /// Dot products of panels [first, first + count) with tokens [token, token + tokens).
-  std::vector<float> multiply(const KernelSet& set, Range panel_range, Range tokens) const {
+  std::vector<float> multiply(const KernelSet& set, Range panel_range, Range tokens,
+                              bool ask_ahead = true) const {
     std::vector<float> y(static_cast<size_t>(tokens.size() * panel_range.size() * 16), -1);
     set.linear(
         {.dtype = dtype,
@@ -56,7 +57,8 @@ struct LinearProblem {
          .x = {.base = rows.data() + tokens.begin * row_stride, .row_bytes = row_stride, .k = k},
          .tokens = tokens.size(),
          .y = y.data(),
-         .y_stride = panel_range.size() * 16});
+         .y_stride = panel_range.size() * 16,
+         .ask_ahead = ask_ahead});
     return y;
   }
 
@@ -185,6 +187,21 @@ TEST_CASE("a token's result is the same bits whichever tokens and panels share t
       CHECK(wrong == 0);
     }
   }
+}
+
+TEST_CASE("a row is the same bits whether its weights are asked for ahead, long rows too") {
+  constexpr int64_t kPanels = 5, kLong = 17 * 256;  // four panels at once, and one
+  for (const KernelSet* set : kernel_sets())
+    for (const DTypeInfo& d : kDTypes)
+      for (const int64_t k : {int64_t{512}, kLong}) {
+        CAPTURE(set->name);
+        CAPTURE(d.name);
+        CAPTURE(k);
+        const TestMatrix weights = make_matrix(d.dtype, 16 * kPanels, k, 23);
+        const LinearProblem problem(*set, weights, random_floats(k, 24));
+        CHECK(problem.multiply(*set, {0, kPanels}, {0, 1}, true) ==
+              problem.multiply(*set, {0, kPanels}, {0, 1}, false));
+      }
 }
 
 TEST_CASE("NEON's kernel sets give the same bits for quants of every format") {

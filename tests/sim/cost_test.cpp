@@ -2,6 +2,8 @@
 
 #include <doctest/doctest.h>
 
+#include <cmath>
+
 #include "kernels/error.h"
 #include "tests/sim/fixtures.h"
 
@@ -156,6 +158,23 @@ TEST_CASE("stages between buffers follow their curves and demand no memory") {
   CHECK(cost_on(unit, task).seconds == Approx(3 * 7 * 2));  // values of every row
   task.stage = Stage::kEmbed;
   CHECK(cost_on(unit, task).seconds == Approx(5 * 2 * 64));  // values of both rows
+}
+
+TEST_CASE("long rows of one token from memory cost what was measured of them") {
+  UnitProfile unit = reader("cpu0", 100);
+  unit.long_rows = {{DType::kF32, {1.5, 0.1}}};
+  const auto seconds = [&](int64_t k, int64_t tokens) {
+    Task task = linear_task({{DType::kF32, 25, k}});
+    task.tokens = tokens;
+    return cost_on(unit, task).seconds / static_cast<double>(k);
+  };
+  CHECK(seconds(1024, 1) == Approx(1));
+  CHECK(seconds(kProfiledRow, 1) == Approx(1));
+  const double middle = std::sqrt(static_cast<double>(kProfiledRow) * kLongRow);
+  CHECK(seconds(static_cast<int64_t>(middle), 1) == Approx(1.25).epsilon(0.001));
+  CHECK(seconds(kLongRow, 1) == Approx(1.5));
+  CHECK(seconds(4 * kLongRow, 1) == Approx(1.5));
+  CHECK(seconds(kLongRow, 2) == Approx(1));
 }
 
 TEST_CASE("a small stage and attention start cold where weights are streamed between them") {
