@@ -71,10 +71,15 @@ template <int kLargest, int N, int T>
     acc[0] = dot_u7<kLargest, N>(acc[0], w, x);
 }
 
-struct F32Panels {
+/// What rows of floats have in common.
+struct FloatPanels {
   static constexpr int kTokens = kMaxTokens;
   static constexpr int kPanelsOfOne = 2;  // one token: this many chains of adds in flight
+  static constexpr int kFewTokens = 1;    // see QuantPanels
   static bool side_by_side(const LinearTile&) { return true; }
+};
+
+struct F32Panels : FloatPanels {
   template <int P, int T>
   static void multiply(const Operands& o, Vec (&acc)[P][T]) {
     for (int64_t k = 0; k < o.k; ++k)
@@ -89,10 +94,7 @@ struct F32Panels {
   }
 };
 
-struct F16Panels {
-  static constexpr int kTokens = kMaxTokens;
-  static constexpr int kPanelsOfOne = 2;
-  static bool side_by_side(const LinearTile&) { return true; }
+struct F16Panels : FloatPanels {
   template <int P, int T>
   static void multiply(const Operands& o, Vec (&acc)[P][T]) {
     for (int64_t k = 0; k < o.k; ++k)
@@ -107,10 +109,7 @@ struct F16Panels {
   }
 };
 
-struct BF16Panels {
-  static constexpr int kTokens = kMaxTokens;
-  static constexpr int kPanelsOfOne = 2;
-  static bool side_by_side(const LinearTile&) { return true; }
+struct BF16Panels : FloatPanels {
   template <int P, int T>
   static void multiply(const Operands& o, Vec (&acc)[P][T]) {
     for (int64_t pair = 0; pair < (o.k + 1) / 2; ++pair)
@@ -146,7 +145,7 @@ void linear_block(const LinearTile& tile, int64_t panel, int64_t token) {
       .x = static_cast<const std::byte*>(tile.x.base) + token * tile.x.row_bytes,
       .x_stride = tile.x.row_bytes,
       .k = tile.k,
-      .ask_ahead = token == 0 && (T > 1 || tile.ask_ahead)};
+      .ask_ahead = token == 0 && (T > Panels::kFewTokens || tile.ask_ahead)};
   Vec acc[P][T];
 #pragma GCC unroll 16
   for (int p = 0; p < P; ++p)

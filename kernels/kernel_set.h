@@ -40,7 +40,7 @@ struct LinearTile {
   int64_t tokens = 0;
   float* y = nullptr;  ///< [tokens x y_stride]
   int64_t y_stride = 0;
-  bool ask_ahead = true;  ///< of one token, see asks_ahead()
+  bool ask_ahead = true;  ///< for weights of one token, or few: see asks_ahead()
 };
 
 inline constexpr int64_t kTileTokens = 16;
@@ -107,9 +107,9 @@ std::span<const KernelSet* const> kernel_sets();
 /// not runnable here.
 const KernelSet& kernel_set(std::string_view name);
 
-/// Whether kernels should ask this CPU for the weights of a single token ahead of their use, rather
-/// than leave them to its prefetchers; then they also take long rows several panels at a time.
-/// Changes no result.
+/// Whether kernels should ask this CPU for the weights of one token or few ahead of their use,
+/// rather than leave them to its prefetchers; then they also take long rows several panels at a
+/// time. Changes no result.
 bool asks_ahead();
 
 // Packing is the same for all ISAs (see kPanelColumns): Q8_0, Q4_0 put 4 consecutive k of 16
