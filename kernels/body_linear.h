@@ -11,7 +11,7 @@ struct Operands {
   const std::byte* x;
   int64_t x_stride;
   int64_t k;
-  bool ask_ahead;  ///< for weights: these are the first tokens that need them
+  bool ask_ahead;  ///< for the weights
 
   /// Of token t. Inlined as dot() is: GCC then inlines the rest as it did without them.
   [[gnu::always_inline]] Q8Row q8(int t) const {

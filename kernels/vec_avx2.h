@@ -109,7 +109,7 @@ inline Bytes bits_of(Bytes x, int shift, int mask) {
   return {_mm256_and_si256(_mm256_srli_epi16(x.a, shift), kept),
           _mm256_and_si256(_mm256_srli_epi16(x.b, shift), kept)};
 }
-/// low | ((x >> from) & mask) << to, of every byte, in which the bits lie here and there.
+/// low | ((x >> from) & mask) << to, of every byte; the bits lie within it at both places.
 inline Bytes with_bits(Bytes low, Bytes x, int from, int mask, int to) {
   const __m256i kept = _mm256_set1_epi8(static_cast<char>(mask << to));
   const auto moved = [&](__m256i v) {

@@ -64,7 +64,7 @@ inline Bytes bits_of(Bytes x, int shift, int mask) {
   const __m512i kept = _mm512_set1_epi8(static_cast<char>(mask));
   return {_mm512_and_si512(_mm512_srli_epi16(x.v, static_cast<unsigned>(shift)), kept)};
 }
-/// low | ((x >> from) & mask) << to, of every byte, in which the bits lie here and there.
+/// low | ((x >> from) & mask) << to, of every byte; the bits lie within it at both places.
 inline Bytes with_bits(Bytes low, Bytes x, int from, int mask, int to) {
   const __m512i moved = from > to ? _mm512_srli_epi16(x.v, static_cast<unsigned>(from - to))
                                   : _mm512_slli_epi16(x.v, static_cast<unsigned>(to - from));

@@ -136,7 +136,7 @@ inline Bytes bits_of(const Bytes& x, int shift, int mask) {
   for (int i = 0; i < 64; ++i) r.byte[i] = static_cast<uint8_t>((x.byte[i] >> shift) & mask);
   return r;
 }
-/// low | ((x >> from) & mask) << to, of every byte, in which the bits lie here and there.
+/// low | ((x >> from) & mask) << to, of every byte; the bits lie within it at both places.
 inline Bytes with_bits(const Bytes& low, const Bytes& x, int from, int mask, int to) {
   Bytes r;
   for (int i = 0; i < 64; ++i)

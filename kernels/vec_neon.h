@@ -132,7 +132,7 @@ inline Bytes bits_of(Bytes x, int shift, int mask) {
     return mask == 255 >> shift ? shifted : vandq_u8(shifted, kept);  // GCC 12 masks both
   });
 }
-/// low | ((x >> from) & mask) << to, of every byte, in which the bits lie here and there.
+/// low | ((x >> from) & mask) << to, of every byte; the bits lie within it at both places.
 inline Bytes with_bits(Bytes low, Bytes x, int from, int mask, int to) {
   const int8x16_t left = vdupq_n_s8(static_cast<int8_t>(to - from));
   const uint8x16_t kept = vdupq_n_u8(static_cast<uint8_t>(mask << to));

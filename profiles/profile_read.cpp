@@ -70,11 +70,13 @@ std::vector<LinearCurve> read_linear(const CheckedYaml& node) {
   return curves;
 }
 
-std::vector<LongRows> read_long_rows(const CheckedYaml& node) {
-  std::vector<LongRows> all;
+/// A list of a dtype and a figure each, which is called `key`.
+template <class OfDType>
+std::vector<OfDType> read_by_dtype(const CheckedYaml& node, const char* key) {
+  std::vector<OfDType> all;
   for (const CheckedYaml& item : node.items()) {
-    item.allow_keys({"dtype", "slowdown"});
-    all.push_back({read_dtype(item.at("dtype")), read_figure(item.at("slowdown"))});
+    item.allow_keys({"dtype", key});
+    all.push_back({read_dtype(item.at("dtype")), read_figure(item.at(key))});
   }
   return all;
 }
@@ -136,7 +138,8 @@ UnitProfile read_unit_profile(const CheckedYaml& node) {
     profile.plain_launch_s = read_figure(*launch);
   if (const auto publish = node.find("publish")) profile.publish = read_curve(*publish);
   profile.linear = read_linear(node.at("linear"));
-  if (const auto rows = node.find("long_rows")) profile.long_rows = read_long_rows(*rows);
+  if (const auto rows = node.find("long_rows"))
+    profile.long_rows = read_by_dtype<LongRows>(*rows, "slowdown");
   profile.prepare = read_prepare(node.at("prepare"));
   profile.attention = read_attention(node.at("attention"));
   profile.merge = read_curve(node.at("merge"));
@@ -202,10 +205,7 @@ std::vector<Contention> read_contention(const CheckedYaml& node,
       set.units.push_back(read_reader(name, units));
     if (set.units.size() < 2) item.at("units").fail("contention is between at least two units");
     set.total_per_s = read_figure(item.at("total_per_s"));
-    for (const CheckedYaml& stream : item.at("streams").items()) {
-      stream.allow_keys({"dtype", "share"});
-      set.streams.push_back({read_dtype(stream.at("dtype")), read_figure(stream.at("share"))});
-    }
+    set.streams = read_by_dtype<StreamShare>(item.at("streams"), "share");
     set.compute_slowdown = read_figure(item.at("compute_slowdown"));
     sets.push_back(std::move(set));
   }
