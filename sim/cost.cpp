@@ -80,10 +80,12 @@ TaskCost CostModel::cost(const Task& task) const {
 }
 
 /// Between rows as they were profiled and long ones, and no further.
-static double slowdown_of_row(int64_t k, double of_long_rows) {
-  const double share = std::log2(static_cast<double>(k) / kProfiledRow) /
-                       std::log2(static_cast<double>(kLongRow) / kProfiledRow);
-  return 1 + (of_long_rows - 1) * std::clamp(share, 0.0, 1.0);
+static void slow_down(CurveValue& value, int64_t k, const Figure& long_rows) {
+  const double way = std::log2(static_cast<double>(k) / kProfiledRow) /
+                     std::log2(static_cast<double>(kLongRow) / kProfiledRow);
+  const double share = std::clamp(way, 0.0, 1.0);
+  value.y *= 1 + (long_rows.median - 1) * share;
+  value.spread = std::hypot(value.spread, long_rows.spread * share);
 }
 
 /// Matrices of one dtype are one kernel over their bytes: a stage forks and joins once.
@@ -101,7 +103,7 @@ TaskCost CostModel::linear(const UnitCost& unit, const Task& task) const {
                            ? roofline(unit, bytes)
                            : dtype.linear.at(static_cast<double>(task.tokens), bytes);
     value.extrapolated = value.extrapolated || !dtype.measured;
-    if (task.tokens == 1) value.y *= slowdown_of_row(work.k, dtype.long_rows);
+    if (task.tokens == 1) slow_down(value, work.k, dtype.long_rows);
     sum.add(value);
   }
   return unit.resident ? sum.without_demand() : sum.with_demand(drawn_bytes);

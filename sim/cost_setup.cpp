@@ -204,7 +204,7 @@ void CostModel::find_linear(UnitCost& unit, std::set<DType> dtypes) {
     }
     const std::vector<LongRows>& long_rows = unit.profile->long_rows;
     const auto rows = std::min_element(long_rows.begin(), long_rows.end(), nearer);
-    if (rows != long_rows.end() && !unit.resident) cost.long_rows = rows->slowdown.median;
+    if (rows != long_rows.end() && !unit.resident) cost.long_rows = rows->slowdown;
     const std::vector<PrepareCurve>& prepares = unit.profile->prepare;
     const auto prepare = std::min_element(prepares.begin(), prepares.end(), nearer);
     if (prepare != prepares.end()) cost.prepare = &prepare->seconds;

@@ -175,6 +175,8 @@ TEST_CASE("long rows of one token from memory cost what was measured of them") {
   CHECK(seconds(kLongRow, 1) == Approx(1.5));
   CHECK(seconds(4 * kLongRow, 1) == Approx(1.5));
   CHECK(seconds(kLongRow, 2) == Approx(1));
+  CHECK(cost_on(unit, linear_task({{DType::kF32, 25, kLongRow}})).spread == Approx(0.1));
+  CHECK(cost_on(unit, linear_task({{DType::kF32, 25, kProfiledRow}})).spread == Approx(0));
 }
 
 TEST_CASE("a small stage and attention start cold where weights are streamed between them") {
