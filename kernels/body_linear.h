@@ -35,6 +35,14 @@ void fetch_ahead(const std::byte* weights) {
   for (int i = 0; i < Bytes; i += 64) __builtin_prefetch(weights + kAheadBytes + i, 0, kLocality);
 }
 
+/// Tokens [from, to) of a tile.
+inline LinearTile tokens_of(LinearTile tile, int64_t from, int64_t to) {
+  tile.x.base = static_cast<const std::byte*>(tile.x.base) + from * tile.x.row_bytes;
+  tile.y += from * tile.y_stride;
+  tile.tokens = to - from;
+  return tile;
+}
+
 #include TANDEM_TILES  // and whether it has tile registers
 
 /// acc + the products of N groups of quants, none above kLargest (<= 127), with the input's: what
@@ -176,13 +184,19 @@ void linear_panels(const LinearTile& tile) {
     linear_tokens<Panels, 1, Panels::kTokens>(tile, panel, 0);
 }
 
-/// With tiles of as many tokens as most blocks have.
+/// With tiles of as many tokens as the blocks that are multiplied by them have, 16 or 8.
 template <class Format>
 void linear_quants(const LinearTile& tile) {
   using Panels = QuantPanels<Format>;
   if (!Panels::by_tiles(tile.tokens)) return linear_panels<Panels>(tile);
-  [[maybe_unused]] const QuantTiles tiles(tile.tokens < 16 ? 8 : 16, Panels::kGroups);
-  linear_panels<Panels>(tile);
+  const int64_t in_sixteens = tile.tokens / 16 * 16;
+  if (in_sixteens > 0) {
+    [[maybe_unused]] const QuantTiles tiles(16, Panels::kGroups);
+    linear_panels<Panels>(tokens_of(tile, 0, in_sixteens));
+  }
+  if (in_sixteens == tile.tokens) return;
+  [[maybe_unused]] const QuantTiles tiles(8, Panels::kGroups);
+  linear_panels<Panels>(tokens_of(tile, in_sixteens, tile.tokens));
 }
 
 inline void linear(const LinearTile& tile) {

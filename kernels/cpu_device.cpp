@@ -178,18 +178,17 @@ void CpuDevice::multiply(const CpuMatrix& weights, Range panels, Range tokens, f
                    .tokens = tokens.size(),
                    .y = y,
                    .y_stride = y_stride,
-                   .ask_ahead = asks_ahead()});
+                   .ask_ahead = asks_ahead() && tokens.begin == 0});
 }
 
 namespace {
 
-/// Calls f(columns, tokens) over pieces of at most kPieceColumns x kTileTokens.
+/// Calls f(columns, tokens) over pieces of at most kPieceColumns x `most` tokens.
 template <class Function>
-void for_tiles(Range columns, int64_t tokens, const Function& f) {
+void for_tiles(Range columns, int64_t tokens, int64_t most, const Function& f) {
   for (int64_t c = columns.begin; c < columns.end; c += kPieceColumns)
-    for (int64_t t = 0; t < tokens; t += kTileTokens)
-      f(Range{c, std::min(c + kPieceColumns, columns.end)},
-        Range{t, std::min(t + kTileTokens, tokens)});
+    for (int64_t t = 0; t < tokens; t += most)
+      f(Range{c, std::min(c + kPieceColumns, columns.end)}, Range{t, std::min(t + most, tokens)});
 }
 
 /// The columns of `all` that pieces [pieces.begin, pieces.end) of kPieceColumns make up.
@@ -206,7 +205,8 @@ void CpuDevice::linear(const LinearArgs& args) {
   prepare_for(args.input, {args.weights});
   team_.for_each(div_up(args.columns.size(), kPieceColumns), 1, [&](int worker, Range pieces) {
     float* tile = scratch_[static_cast<size_t>(worker)].tile.data();
-    for_tiles(columns_of_pieces(args.columns, pieces), args.input.tokens, [&](Range c, Range t) {
+    const Range columns = columns_of_pieces(args.columns, pieces);
+    for_tiles(columns, args.input.tokens, kernels_.linear_tokens, [&](Range c, Range t) {
       multiply(weights, weights.panels_of(c), t, tile, kPieceColumns);
       for (int64_t i = 0; i < t.size(); ++i) {
         float* y = args.y + (t.begin + i) * args.y_stride + c.begin;
@@ -227,8 +227,9 @@ void CpuDevice::gate_up(const GateUpArgs& args) {
   prepare_for(args.input, {args.gate, args.up});
   team_.for_each(div_up(args.columns.size(), kPieceColumns), 1, [&](int worker, Range pieces) {
     float* gates = scratch_[static_cast<size_t>(worker)].tile.data();
-    float* ups = gates + kTileTokens * kPieceColumns;
-    for_tiles(columns_of_pieces(args.columns, pieces), args.input.tokens, [&](Range c, Range t) {
+    float* ups = gates + kernels_.linear_tokens * kPieceColumns;
+    const Range columns = columns_of_pieces(args.columns, pieces);
+    for_tiles(columns, args.input.tokens, kernels_.linear_tokens, [&](Range c, Range t) {
       multiply(gate, gate.panels_of(c), t, gates, kPieceColumns);
       multiply(up, up.panels_of(c), t, ups, kPieceColumns);
       for (int64_t i = 0; i < t.size(); ++i)

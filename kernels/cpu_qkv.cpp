@@ -42,8 +42,8 @@ void CpuDevice::qkv_head(const QkvArgs& args, const QkvHead& head, int worker) {
       weights.panels_of({head.index * args.head_dim, head.index * args.head_dim + args.head_dim});
   const int64_t stride = panels.size() * kPanelColumns;
   float* tile = scratch_[static_cast<size_t>(worker)].tile.data();
-  for (int64_t t = 0; t < args.input.tokens; t += kTileTokens) {
-    const Range tokens{t, std::min(t + kTileTokens, args.input.tokens)};
+  for (int64_t t = 0; t < args.input.tokens; t += kernels_.linear_tokens) {
+    const Range tokens{t, std::min(t + kernels_.linear_tokens, args.input.tokens)};
     multiply(weights, panels, tokens, tile, stride);
     for (int64_t i = 0; i < tokens.size(); ++i) store_head(args, head, t + i, tile + i * stride);
   }

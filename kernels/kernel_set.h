@@ -29,8 +29,7 @@ struct Activations {
 /// Bytes of one prepared row, a multiple of 64.
 int64_t activation_row_bytes(ActivationFormat format, int64_t k);
 
-/// y[t][16 p + lane] for panels [0, panels) x tokens [0, tokens): raw dot products. tokens <=
-/// kTileTokens.
+/// y[t][16 p + lane] for panels [0, panels) x tokens [0, tokens): raw dot products.
 struct LinearTile {
   DType dtype = DType::kF32;
   const std::byte* panels = nullptr;
@@ -44,6 +43,7 @@ struct LinearTile {
 };
 
 inline constexpr int64_t kTileTokens = 16;
+inline constexpr int64_t kMaxLinearTokens = 64;
 inline constexpr int64_t kPanelColumns = 16;
 
 /// A run of consecutive key/value rows: positions [begin, end) of a chunk, counted from the chunk's
@@ -83,6 +83,7 @@ struct KernelSet {
   void (*rms_norm)(const float* x, const float* weight, float eps, int64_t n, float* out);
   void (*prepare)(ActivationFormat format, const float* x, int64_t k, void* row);
   void (*linear)(const LinearTile& tile);
+  int64_t linear_tokens;  ///< that linear() is best given at once, <= kMaxLinearTokens
   void (*swiglu)(const float* gate, const float* up, int64_t n, float* out);
   void (*attention)(const AttentionTile& tile);
   /// The state `from` merged into `into`.

@@ -106,12 +106,13 @@ void check_linear(DType dtype, int64_t panels, int64_t k, std::span<const int64_
   CAPTURE(k);
   CAPTURE(static_cast<int>(values));
   const TestMatrix weights = make_matrix(dtype, 16 * panels, k, 100 + k, values);
-  const std::vector<float> inputs = random_floats(kTileTokens * k, 5 + k);
+  const int64_t most = token_counts.back();
+  const std::vector<float> inputs = random_floats(most * k, 5 + k);
   for (const KernelSet* set : tested_sets()) {
     if (set == &amx_emulated::kKernels && k > 512) continue;  // slow
     CAPTURE(set->name);
     const LinearProblem problem(*set, weights, inputs);
-    const Matrix x = problem.prepared(kTileTokens);
+    const Matrix x = problem.prepared(most);
     const Matrix exact = reference::linear(x, weights.exact);
     const Matrix tolerance = rounding(x, weights.exact);
     for (const int64_t tokens : token_counts) {
@@ -129,7 +130,7 @@ void check_linear(DType dtype, int64_t panels, int64_t k, std::span<const int64_
 
 TEST_CASE("dot products of all dtypes, lengths, panels and tokens are the reference's") {
   // Every block of tokens, and what is left beside it.
-  constexpr std::array<int64_t, 10> kTokens = {1, 2, 3, 4, 5, 7, 8, 9, 15, 16};
+  constexpr std::array<int64_t, 12> kTokens = {1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 33, 63};
   for (const DTypeInfo& d : kDTypes)
     for (const int64_t k : lengths(d.dtype)) check_linear(d.dtype, 5, k, kTokens, Values::kRandom);
 }
@@ -170,12 +171,12 @@ TEST_CASE("a token's result is the same bits whichever tokens and panels share t
       constexpr int64_t kPanels = 5;
       const int64_t length = round_up(288, d.block_size);
       const TestMatrix weights = make_matrix(d.dtype, 16 * kPanels, length, 21);
-      const LinearProblem problem(*set, weights, random_floats(kTileTokens * length, 22));
-      const std::vector<float> whole = problem.multiply(*set, {0, kPanels}, {0, kTileTokens});
+      const int64_t most = set->linear_tokens;
+      const LinearProblem problem(*set, weights, random_floats(most * length, 22));
+      const std::vector<float> whole = problem.multiply(*set, {0, kPanels}, {0, most});
       int64_t wrong = 0;
-      for (int64_t tokens = 1; tokens <= kTileTokens; ++tokens)
-        for (const int64_t token :
-             {int64_t{0}, kTileTokens - tokens})  // the first of the tile, the last
+      for (int64_t tokens = 1; tokens <= most; tokens += tokens < 17 ? 1 : 15)
+        for (const int64_t token : {int64_t{0}, most - tokens})  // the first of the tile, the last
           for (Range panels : {Range{0, 5}, Range{1, 5}, Range{0, 4}, Range{3, 4}}) {
             const auto part = problem.multiply(*set, panels, {token, token + tokens});
             for (int64_t t = 0; t < tokens; ++t)
