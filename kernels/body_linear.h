@@ -194,9 +194,10 @@ void linear_quants(const LinearTile& tile) {
     [[maybe_unused]] const QuantTiles tiles(16, Panels::kGroups);
     linear_panels<Panels>(tokens_of(tile, 0, in_sixteens));
   }
-  if (in_sixteens == tile.tokens) return;
+  const LinearTile rest = tokens_of(tile, in_sixteens, tile.tokens);
+  if (!Panels::by_tiles(rest.tokens)) return linear_panels<Panels>(rest);
   [[maybe_unused]] const QuantTiles tiles(8, Panels::kGroups);
-  linear_panels<Panels>(tokens_of(tile, in_sixteens, tile.tokens));
+  linear_panels<Panels>(rest);
 }
 
 inline void linear(const LinearTile& tile) {

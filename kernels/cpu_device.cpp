@@ -38,7 +38,7 @@ CpuDevice::CpuDevice(const CpuDeviceOptions& options)
       scratch_(options.cores.size()) {
   const CpuWorkspace space = cpu_workspace({});
   for (WorkerScratch& scratch : scratch_) {
-    grow(scratch.tile, space.tile);
+    scratch.tile = map_memory(space.tile * 4);
     scratch.attention = map_memory(space.attention * 4);
   }
 }
@@ -65,9 +65,9 @@ int64_t CpuDevice::workspace_bytes() const {
   int64_t bytes = static_cast<int64_t>(chunk_states_.size()) * 4;
   for (const auto& memory : prepared_memory_) bytes += static_cast<int64_t>(memory.size());
   for (const WorkerScratch& s : scratch_)
-    bytes += static_cast<int64_t>((s.normed.size() + s.tile.size() + s.states.size()) * 4 +
-                                  s.path_k.size() + s.path_v.size()) +
-             kAttentionScratchFloats * 4;
+    bytes += static_cast<int64_t>((s.normed.size() + s.states.size()) * 4 + s.path_k.size() +
+                                  s.path_v.size()) +
+             (cpu_workspace({}).tile + kAttentionScratchFloats) * 4;
   return bytes;
 }
 
@@ -178,7 +178,7 @@ void CpuDevice::multiply(const CpuMatrix& weights, Range panels, Range tokens, f
                    .tokens = tokens.size(),
                    .y = y,
                    .y_stride = y_stride,
-                   .ask_ahead = asks_ahead() && tokens.begin == 0});
+                   .ask_ahead = asks_ahead()});
 }
 
 namespace {
@@ -204,9 +204,9 @@ void CpuDevice::linear(const LinearArgs& args) {
   assert(weights.resident.contains(args.columns));
   prepare_for(args.input, {args.weights});
   team_.for_each(div_up(args.columns.size(), kPieceColumns), 1, [&](int worker, Range pieces) {
-    float* tile = scratch_[static_cast<size_t>(worker)].tile.data();
+    float* tile = scratch_[static_cast<size_t>(worker)].outputs();
     const Range columns = columns_of_pieces(args.columns, pieces);
-    for_tiles(columns, args.input.tokens, kernels_.linear_tokens, [&](Range c, Range t) {
+    for_tiles(columns, args.input.tokens, kernels_.tokens_at_once, [&](Range c, Range t) {
       multiply(weights, weights.panels_of(c), t, tile, kPieceColumns);
       for (int64_t i = 0; i < t.size(); ++i) {
         float* y = args.y + (t.begin + i) * args.y_stride + c.begin;
@@ -226,10 +226,10 @@ void CpuDevice::gate_up(const GateUpArgs& args) {
   const CpuMatrix& up = cpu_matrix(args.up);
   prepare_for(args.input, {args.gate, args.up});
   team_.for_each(div_up(args.columns.size(), kPieceColumns), 1, [&](int worker, Range pieces) {
-    float* gates = scratch_[static_cast<size_t>(worker)].tile.data();
-    float* ups = gates + kernels_.linear_tokens * kPieceColumns;
+    float* gates = scratch_[static_cast<size_t>(worker)].outputs();
+    float* ups = gates + kernels_.tokens_at_once * kPieceColumns;
     const Range columns = columns_of_pieces(args.columns, pieces);
-    for_tiles(columns, args.input.tokens, kernels_.linear_tokens, [&](Range c, Range t) {
+    for_tiles(columns, args.input.tokens, kernels_.tokens_at_once, [&](Range c, Range t) {
       multiply(gate, gate.panels_of(c), t, gates, kPieceColumns);
       multiply(up, up.panels_of(c), t, ups, kPieceColumns);
       for (int64_t i = 0; i < t.size(); ++i)

@@ -35,11 +35,14 @@ inline const CpuMatrix& cpu_matrix(const PlacedMatrix* matrix) {
 /// Scratch of one worker.
 struct WorkerScratch {
   std::vector<float> normed;               ///< one input row
-  std::vector<float> tile;                 ///< raw dot products of a tile, twice for gate and up
+  std::shared_ptr<std::byte[]> tile;       ///< see outputs()
   std::shared_ptr<std::byte[]> attention;  ///< kAttentionScratchFloats floats
   std::vector<float> states;               ///< kTileRows softmax states
   std::vector<std::byte> path_k;           ///< keys of one token's ancestors in a tree
   std::vector<std::byte> path_v;           ///< their values
+
+  /// Raw dot products [tokens_at_once][kMaxTileColumns], from a cache line on; gate's, then up's.
+  float* outputs() const { return reinterpret_cast<float*>(tile.get()); }
 };
 
 class CpuDevice : public Device {

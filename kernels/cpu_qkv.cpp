@@ -41,9 +41,9 @@ void CpuDevice::qkv_head(const QkvArgs& args, const QkvHead& head, int worker) {
   const Range panels =
       weights.panels_of({head.index * args.head_dim, head.index * args.head_dim + args.head_dim});
   const int64_t stride = panels.size() * kPanelColumns;
-  float* tile = scratch_[static_cast<size_t>(worker)].tile.data();
-  for (int64_t t = 0; t < args.input.tokens; t += kernels_.linear_tokens) {
-    const Range tokens{t, std::min(t + kernels_.linear_tokens, args.input.tokens)};
+  float* tile = scratch_[static_cast<size_t>(worker)].outputs();
+  for (int64_t t = 0; t < args.input.tokens; t += kernels_.tokens_at_once) {
+    const Range tokens{t, std::min(t + kernels_.tokens_at_once, args.input.tokens)};
     multiply(weights, panels, tokens, tile, stride);
     for (int64_t i = 0; i < tokens.size(); ++i) store_head(args, head, t + i, tile + i * stride);
   }

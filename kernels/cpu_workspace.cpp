@@ -21,7 +21,7 @@ CpuWorkspace cpu_workspace(const DeviceLimits& limits) {
   const int64_t chunks = div_up(limits.context + kTileTokens, kAttentionChunk) + 1;
   space.chunk_states = limits.heads * std::min(limits.tokens, kTileTokens) * chunks * state;
   space.normed = limits.k;
-  space.tile = kMaxLinearTokens * kMaxTileColumns;
+  space.tile = kMostTokensAtOnce * kMaxTileColumns;
   space.attention = kAttentionScratchFloats;
   space.states = kTileRows * state;
   const int64_t path_rows = round_up(limits.tokens, kPanelColumns) + kPanelColumns;

@@ -15,7 +15,7 @@ namespace tandem {
 /// fewer, since gate and up are two streams and each turn from one to the other costs about half a
 /// microsecond (32 columns: 5 % of a step).
 inline constexpr int64_t kPieceColumns = 64;
-inline constexpr int64_t kMaxTileColumns = 2 * std::max(kPieceColumns, kMaxHeadDim);
+inline constexpr int64_t kMaxTileColumns = std::max(2 * kPieceColumns, kMaxHeadDim);
 
 /// Sizes of the parts of CpuDevice's scratch, in elements.
 struct CpuWorkspace {

@@ -43,7 +43,8 @@ struct LinearTile {
 };
 
 inline constexpr int64_t kTileTokens = 16;
-inline constexpr int64_t kMaxLinearTokens = 64;
+/// Of any kernel set. (Tiles: enough that the weights of a slice of k are used from the L1.)
+inline constexpr int64_t kMostTokensAtOnce = 64;
 inline constexpr int64_t kPanelColumns = 16;
 
 /// A run of consecutive key/value rows: positions [begin, end) of a chunk, counted from the chunk's
@@ -83,7 +84,7 @@ struct KernelSet {
   void (*rms_norm)(const float* x, const float* weight, float eps, int64_t n, float* out);
   void (*prepare)(ActivationFormat format, const float* x, int64_t k, void* row);
   void (*linear)(const LinearTile& tile);
-  int64_t linear_tokens;  ///< that linear() is best given at once, <= kMaxLinearTokens
+  int64_t tokens_at_once;  ///< that linear() is best given, at most kMostTokensAtOnce
   void (*swiglu)(const float* gate, const float* up, int64_t n, float* out);
   void (*attention)(const AttentionTile& tile);
   /// The state `from` merged into `into`.

@@ -90,7 +90,7 @@ void tile_products(const std::byte* const (&x)[kTileProducts], int64_t x_stride,
 /// their sum is added to the result. Intel's manual, TDPBF16PS, and so does the hardware.)
 ///
 /// Four products at once: of one group of at most 16 tokens and four panels; or of two groups of 16
-/// and two panels, which load half as much.
+/// and two panels, which load each weight half as often.
 template <int kGroups>
 class BF16Tiles : Tiles {
   static_assert(kGroups == 1 || kGroups == 2);
@@ -108,13 +108,14 @@ class BF16Tiles : Tiles {
                {16, 64},
                {16, 64}}),
         tile_(tile),
-        tokens_(group_of(tile)) {}
+        tokens_(group_of(tile)),
+        panel_bytes_(panel_bytes(DType::kBF16, tile.k)) {}
 
   /// kPanels panels from `panel` on, or those that are left: then the last one several times. Where
   /// several groups read the weights, a slice of k at a time: it stays in the L1 meanwhile.
   void multiply(int64_t panel) {
     const int64_t steps = (tile_.k + 31) / 32;
-    const int64_t slice = kGroups == 1 ? steps : 8;
+    const int64_t slice = tile_.tokens > kGroups * tokens_ ? 8 : steps;
     for (int64_t begin = 0; begin < steps; begin += slice)
       for (int64_t t = 0; t < tile_.tokens; t += kGroups * tokens_)
         multiply(panel, t, begin, begin + slice < steps ? begin + slice : steps);
@@ -168,9 +169,7 @@ class BF16Tiles : Tiles {
   int64_t existing(int64_t panel) const {
     return panel < tile_.num_panels ? panel : tile_.num_panels - 1;
   }
-  const std::byte* panel(int64_t i) const {
-    return tile_.panels + existing(i) * panel_bytes(DType::kBF16, tile_.k);
-  }
+  const std::byte* panel(int64_t i) const { return tile_.panels + existing(i) * panel_bytes_; }
 
   /// 32 elements of the inputs and of the panels.
   void step(const std::byte* x, int64_t x_stride, const std::byte* const (&w)[kPanels],
@@ -211,7 +210,8 @@ class BF16Tiles : Tiles {
   }
 
   const LinearTile& tile_;
-  int64_t tokens_;
+  int64_t tokens_;  ///< of a group
+  int64_t panel_bytes_;
   alignas(64) std::byte x_[16 * kGroups][64];
   alignas(64) std::byte w_[kPanels][1024];
 };

@@ -43,14 +43,15 @@ struct LinearCurve {
   Curve from_cache;  ///< the same with weights that stay in the last-level cache
 };
 
-/// Elements of k of the rows that linear curves were measured with, and of long ones.
-inline constexpr int64_t kProfiledRow = 2048, kLongRow = 6144;
+/// Elements of k of the rows that linear curves were measured with.
+inline constexpr int64_t kProfiledRow = 2048;
 
-/// One token's linear from memory with rows of kLongRow: its time over that of as many bytes in
-/// rows of kProfiledRow. The inputs of a long row do not stay in the L1 cache beside the weights.
-struct LongRows {
+/// One token's linear from memory, by k of its rows: its time over that of as many bytes in rows of
+/// kProfiledRow, of which it is 1. Short rows end often; the inputs of a long one do not stay in
+/// the L1 cache beside the weights.
+struct RowSlowdown {
   DType dtype = DType::kF32;
-  Figure slowdown;
+  Curve by_k;  ///< of other k than kProfiledRow
 };
 
 /// Time to normalise and prepare an input (the call with no columns): x = tokens * k. Forking the
@@ -75,7 +76,7 @@ struct UnitProfile {
   Figure dram_read_per_s;           ///< bytes/s, all cores of the unit
   Figure cache_read_per_s;          ///< bytes/s over a buffer that fits the unit's last-level cache
   std::vector<LinearCurve> linear;  ///< grouped by dtype, tokens ascending
-  std::vector<LongRows> long_rows;  ///< by dtype; empty = not measured
+  std::vector<RowSlowdown> row_slowdowns;  ///< by dtype; empty = not measured
   std::vector<PrepareCurve> prepare;
   std::vector<AttentionCurve> attention;
   Curve embed;       ///< x = values of all rows; rows lie apart in memory

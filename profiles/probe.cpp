@@ -105,7 +105,8 @@ void drop_unmeasured(UnitProfile& profile) {
     drop(curve.from_dram);
     drop(curve.from_cache);
   }
-  std::erase_if(profile.long_rows, [](const LongRows& rows) { return rows.slowdown.median <= 0; });
+  for (RowSlowdown& slowdown : profile.row_slowdowns) drop(slowdown.by_k);
+  std::erase_if(profile.row_slowdowns, [](const RowSlowdown& of) { return of.by_k.empty(); });
   for (PrepareCurve& curve : profile.prepare) drop(curve.seconds);
   for (AttentionCurve& curve : profile.attention) drop(curve.seconds);
 }
@@ -134,7 +135,7 @@ void round_figures(MachineProfile& profile) {
       round_curve(curve.from_dram);
       round_curve(curve.from_cache);
     }
-    for (LongRows& rows : unit.long_rows) round_figure(rows.slowdown);
+    for (RowSlowdown& slowdown : unit.row_slowdowns) round_curve(slowdown.by_k);
     for (PrepareCurve& curve : unit.prepare) round_curve(curve.seconds);
     for (AttentionCurve& curve : unit.attention) round_curve(curve.seconds);
     for (Curve* curve : {&unit.embed, &unit.merge, &unit.commit, &unit.argmax, &unit.publish})

@@ -83,8 +83,9 @@ void fill_memory(UnitBench& bench, SharedMemory& memory, const std::vector<DType
   for (const DType dtype : dtypes) {
     memory.weights[dtype] = place(bench, dtype, kBenchK, bytes, rows.get());
     memory.short_weights[dtype] = place(bench, dtype, kBenchShortK, 1, rows.get());
-    if (!bench.device->enqueues())
-      memory.long_weights[dtype] = place(bench, dtype, kLongRow, bytes / 4, rows.get());
+    if (bench.device->enqueues()) continue;
+    for (const int64_t k : kOtherRows)
+      memory.other_weights[dtype].push_back(place(bench, dtype, k, bytes / 4, rows.get()));
   }
   memory.kv_bytes = bytes;
   memory.kv = bench.device->allocate(bytes);
@@ -117,7 +118,7 @@ std::unique_ptr<UnitBench> open_bench(const Machine& machine, UnitProfile& profi
   bench->device = open_device(unit, yield);
   // More columns than any device multiplies at once.
   bench->device->reserve({.tokens = kBenchMaxTokens,
-                          .k = kLongRow,
+                          .k = kOtherRows.back(),
                           .columns = 1 << 16,
                           .context = 8192,
                           .heads = 64,

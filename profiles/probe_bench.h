@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <functional>
 #include <map>
@@ -19,6 +20,8 @@ namespace tandem {
 
 inline constexpr int64_t kBenchK = kProfiledRow;  ///< input row of the measured linears
 inline constexpr int64_t kBenchShortK = 256;      ///< a second one, for the preparation's curve
+/// Rows of one token that are compared with those of kBenchK, ascending.
+inline constexpr std::array<int64_t, 2> kOtherRows = {512, 6144};
 inline constexpr int64_t kBenchMaxTokens = 512;
 
 /// Which points are measured. Every list ascends.
@@ -39,7 +42,7 @@ struct Grid {
 struct SharedMemory {
   std::map<DType, std::shared_ptr<const PlacedMatrix>> weights;        ///< rows of kBenchK
   std::map<DType, std::shared_ptr<const PlacedMatrix>> short_weights;  ///< rows of kBenchShortK
-  std::map<DType, std::shared_ptr<const PlacedMatrix>> long_weights;   ///< rows of kLongRow
+  std::map<DType, std::vector<std::shared_ptr<const PlacedMatrix>>> other_weights;  ///< kOtherRows
   std::shared_ptr<const PlacedMatrix> streamed;  ///< null where the unit does not stream
   std::shared_ptr<std::byte[]> kv;               ///< finite f16 values, in the units' memory
   std::shared_ptr<std::byte[]>

@@ -93,31 +93,30 @@ void add_prepare_points(UnitBench& bench, PrepareCurve& prepare, int& next_curve
   ++next_curve;
 }
 
-/// Of as many bytes in long rows and in others, one after the other. What they read lies between
-/// two readings of the same.
-void add_long_rows_case(UnitBench& bench, LongRows& rows, const std::shared_ptr<Walk>& walk,
-                        std::vector<Case>& cases) {
+/// Of as many bytes in these rows and in usual ones, one after the other. What they read lies
+/// between two readings of the same.
+void add_rows_case(UnitBench& bench, DType dtype, const PlacedMatrix* weights,
+                   const std::shared_ptr<Walk>& walk, Figure& slowdown, std::vector<Case>& cases) {
   constexpr int64_t kColumns = 4096;
-  const auto work_on = [&](const PlacedMatrix* weights, std::shared_ptr<Walk> along) {
+  const auto work_on = [&](const PlacedMatrix* matrix, std::shared_ptr<Walk> along) {
     const int64_t columns =
-        std::min(kColumns * kBenchK / weights->k, weights->columns) / kColumnAlign * kColumnAlign;
-    return LinearWork{&bench, weights, 1, columns, std::move(along)};
+        std::min(kColumns * kBenchK / matrix->k, matrix->columns) / kColumnAlign * kColumnAlign;
+    return LinearWork{&bench, matrix, 1, columns, std::move(along)};
   };
-  const LinearWork usual = work_on(bench.memory->weights.at(rows.dtype).get(), walk);
-  const LinearWork in_long_rows =
-      work_on(bench.memory->long_weights.at(rows.dtype).get(), std::make_shared<Walk>());
+  const LinearWork usual = work_on(bench.memory->weights.at(dtype).get(), walk);
+  const LinearWork other = work_on(weights, std::make_shared<Walk>());
   const auto bytes = [](const LinearWork& work) {
     return static_cast<double>(work.columns * work.weights->k);
   };
   cases.push_back(
-      {.what = fmt::format("{} long rows {}", bench.profile->unit.name, name(rows.dtype)),
+      {.what = fmt::format("{} linear {} of rows of {}", bench.profile->unit.name, name(dtype),
+                           weights->k),
        .run =
-           [&bench, usual = usual, in_long_rows = in_long_rows,
-            more = bytes(in_long_rows) / bytes(usual)](int) mutable {
+           [&bench, usual = usual, other = other, more = bytes(other) / bytes(usual)](int) mutable {
              const double usual_s = bench.time_cold(std::ref(usual), 1);
-             return bench.time_cold(std::ref(in_long_rows), 1) / (more * usual_s);
+             return bench.time_cold(std::ref(other), 1) / (more * usual_s);
            },
-       .figure = &rows.slowdown,
+       .figure = &slowdown,
        .repeats = false});
 }
 
@@ -134,7 +133,10 @@ void lay_out(UnitBench& bench, const Grid& grid) {
       prepare.seconds.points.push_back({static_cast<double>(tokens * kBenchK), {}});
     }
     bench.profile->prepare.push_back(std::move(prepare));
-    if (bench.memory->long_weights.contains(dtype)) bench.profile->long_rows.push_back({dtype, {}});
+    if (!bench.memory->other_weights.contains(dtype)) continue;
+    RowSlowdown slowdown{dtype, {}};
+    for (const int64_t k : kOtherRows) slowdown.by_k.points.push_back({static_cast<double>(k), {}});
+    bench.profile->row_slowdowns.push_back(std::move(slowdown));
   }
 }
 
@@ -151,8 +153,10 @@ void add_linear_cases(UnitBench& bench, const Grid& grid, int& next_curve,
     add_points(bench, linear, walk, next_curve, cases);
     add_points(bench, linear, nullptr, next_curve, cases);
   }
-  for (LongRows& rows : bench.profile->long_rows)
-    add_long_rows_case(bench, rows, walks.at(rows.dtype), cases);
+  for (RowSlowdown& slowdown : bench.profile->row_slowdowns)
+    for (size_t i = 0; i < kOtherRows.size(); ++i)
+      add_rows_case(bench, slowdown.dtype, bench.memory->other_weights.at(slowdown.dtype)[i].get(),
+                    walks.at(slowdown.dtype), slowdown.by_k.points[i].y, cases);
 }
 
 void subtract_preparation(UnitProfile& profile) {

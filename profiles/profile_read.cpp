@@ -70,24 +70,15 @@ std::vector<LinearCurve> read_linear(const CheckedYaml& node) {
   return curves;
 }
 
-/// A list of a dtype and a figure each, which is called `key`.
-template <class OfDType>
-std::vector<OfDType> read_by_dtype(const CheckedYaml& node, const char* key) {
+/// A list of a dtype and what `read` makes of `key` each.
+template <class OfDType, class Read>
+std::vector<OfDType> read_by_dtype(const CheckedYaml& node, const char* key, const Read& read) {
   std::vector<OfDType> all;
   for (const CheckedYaml& item : node.items()) {
     item.allow_keys({"dtype", key});
-    all.push_back({read_dtype(item.at("dtype")), read_figure(item.at(key))});
+    all.push_back({read_dtype(item.at("dtype")), read(item.at(key))});
   }
   return all;
-}
-
-std::vector<PrepareCurve> read_prepare(const CheckedYaml& node) {
-  std::vector<PrepareCurve> curves;
-  for (const CheckedYaml& item : node.items()) {
-    item.allow_keys({"dtype", "seconds"});
-    curves.push_back({read_dtype(item.at("dtype")), read_curve(item.at("seconds"))});
-  }
-  return curves;
 }
 
 std::vector<AttentionCurve> read_attention(const CheckedYaml& node) {
@@ -120,11 +111,11 @@ Unit read_unit(const CheckedYaml& node) {
 
 UnitProfile read_unit_profile(const CheckedYaml& node) {
   node.allow_keys(
-      {"name",         "kind",         "device",          "memory_bytes",     "cores",
-       "isa",          "memory",       "dram_read_per_s", "cache_read_per_s", "barrier_s",
-       "cold_start_s", "stream_per_s", "stream_slowdown", "plain_launch_s",   "publish",
-       "linear",       "long_rows",    "prepare",         "attention",        "embed",
-       "merge",        "commit",       "argmax"});
+      {"name",         "kind",          "device",          "memory_bytes",     "cores",
+       "isa",          "memory",        "dram_read_per_s", "cache_read_per_s", "barrier_s",
+       "cold_start_s", "stream_per_s",  "stream_slowdown", "plain_launch_s",   "publish",
+       "linear",       "row_slowdowns", "prepare",         "attention",        "embed",
+       "merge",        "commit",        "argmax"});
   UnitProfile profile;
   profile.unit = read_unit(node);
   profile.dram_read_per_s = read_figure(node.at("dram_read_per_s"));
@@ -138,9 +129,9 @@ UnitProfile read_unit_profile(const CheckedYaml& node) {
     profile.plain_launch_s = read_figure(*launch);
   if (const auto publish = node.find("publish")) profile.publish = read_curve(*publish);
   profile.linear = read_linear(node.at("linear"));
-  if (const auto rows = node.find("long_rows"))
-    profile.long_rows = read_by_dtype<LongRows>(*rows, "slowdown");
-  profile.prepare = read_prepare(node.at("prepare"));
+  if (const auto slowdowns = node.find("row_slowdowns"))
+    profile.row_slowdowns = read_by_dtype<RowSlowdown>(*slowdowns, "by_k", read_curve);
+  profile.prepare = read_by_dtype<PrepareCurve>(node.at("prepare"), "seconds", read_curve);
   profile.attention = read_attention(node.at("attention"));
   profile.merge = read_curve(node.at("merge"));
   profile.embed = read_curve(node.at("embed"));
@@ -205,7 +196,7 @@ std::vector<Contention> read_contention(const CheckedYaml& node,
       set.units.push_back(read_reader(name, units));
     if (set.units.size() < 2) item.at("units").fail("contention is between at least two units");
     set.total_per_s = read_figure(item.at("total_per_s"));
-    set.streams = read_by_dtype<StreamShare>(item.at("streams"), "share");
+    set.streams = read_by_dtype<StreamShare>(item.at("streams"), "share", read_figure);
     set.compute_slowdown = read_figure(item.at("compute_slowdown"));
     sets.push_back(std::move(set));
   }

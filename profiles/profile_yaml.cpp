@@ -64,20 +64,23 @@ std::string linear_text(const std::vector<LinearCurve>& curves) {
   return text;
 }
 
-std::string long_rows_text(const std::vector<LongRows>& all) {
-  if (all.empty()) return "";
-  std::string text = "    long_rows:\n";
-  for (const LongRows& rows : all)
-    text += fmt::format("      - {{dtype: {}, slowdown: {}}}\n", name(rows.dtype),
-                        figure_text(rows.slowdown));
+/// An item of a list.
+std::string curve_of_dtype_text(DType dtype, const char* key, const Curve& curve) {
+  return fmt::format("      - dtype: {}\n        {}: {}\n", name(dtype), key, curve_text(curve));
+}
+
+std::string row_slowdowns_text(const std::vector<RowSlowdown>& slowdowns) {
+  if (slowdowns.empty()) return "";
+  std::string text = "    row_slowdowns:\n";
+  for (const RowSlowdown& slowdown : slowdowns)
+    text += curve_of_dtype_text(slowdown.dtype, "by_k", slowdown.by_k);
   return text;
 }
 
 std::string prepare_text(const std::vector<PrepareCurve>& curves) {
   std::string text = curves.empty() ? "    prepare: []\n" : "    prepare:\n";
   for (const PrepareCurve& curve : curves)
-    text += fmt::format("      - dtype: {}\n        seconds: {}\n", name(curve.dtype),
-                        curve_text(curve.seconds));
+    text += curve_of_dtype_text(curve.dtype, "seconds", curve.seconds);
   return text;
 }
 
@@ -105,7 +108,7 @@ std::string unit_text(const UnitProfile& profile) {
     text += fmt::format("    plain_launch_s: {}\n", figure_text(profile.plain_launch_s));
   if (!profile.publish.empty())
     text += fmt::format("    publish: {}\n", curve_text(profile.publish));
-  text += linear_text(profile.linear) + long_rows_text(profile.long_rows) +
+  text += linear_text(profile.linear) + row_slowdowns_text(profile.row_slowdowns) +
           prepare_text(profile.prepare) + attention_text(profile.attention);
   return text + fmt::format("    embed: {}\n    merge: {}\n    commit: {}\n    argmax: {}\n",
                             curve_text(profile.embed), curve_text(profile.merge),

@@ -79,13 +79,12 @@ TaskCost CostModel::cost(const Task& task) const {
   return linear(unit, task);
 }
 
-/// Between rows as they were profiled and long ones, and no further.
-static void slow_down(CurveValue& value, int64_t k, const Figure& long_rows) {
-  const double way = std::log2(static_cast<double>(k) / kProfiledRow) /
-                     std::log2(static_cast<double>(kLongRow) / kProfiledRow);
-  const double share = std::clamp(way, 0.0, 1.0);
-  value.y *= 1 + (long_rows.median - 1) * share;
-  value.spread = std::hypot(value.spread, long_rows.spread * share);
+/// By what rows of k were measured to take; beyond those that were, as the nearest of them.
+static void slow_down(CurveValue& value, int64_t k, const Curve& by_row_ends) {
+  const CurveValue slowdown = by_row_ends.at(std::clamp(
+      1 / static_cast<double>(k), by_row_ends.points.front().x, by_row_ends.points.back().x));
+  value.y *= slowdown.y;
+  value.spread = std::hypot(value.spread, slowdown.spread);
 }
 
 /// Matrices of one dtype are one kernel over their bytes: a stage forks and joins once.
@@ -103,7 +102,8 @@ TaskCost CostModel::linear(const UnitCost& unit, const Task& task) const {
                            ? roofline(unit, bytes)
                            : dtype.linear.at(static_cast<double>(task.tokens), bytes);
     value.extrapolated = value.extrapolated || !dtype.measured;
-    if (task.tokens == 1) slow_down(value, work.k, dtype.long_rows);
+    if (task.tokens == 1 && !dtype.row_slowdown.empty())
+      slow_down(value, work.k, dtype.row_slowdown);
     sum.add(value);
   }
   return unit.resident ? sum.without_demand() : sum.with_demand(drawn_bytes);

@@ -86,7 +86,7 @@ class CostModel {
   struct DTypeCost {
     CurveFamily linear;              ///< axis tokens
     const Curve* prepare = nullptr;  ///< null = not measured
-    Figure long_rows = {1, 0};       ///< slowdown of one token's rows of kLongRow, from memory
+    Curve row_slowdown;              ///< of one token from memory, over 1 / k; empty = none
     bool measured = false;           ///< false: the curves are those of the nearest dtype, if any
     double draw = 1;  ///< bytes of bare reads that a byte of this dtype takes the place of
   };

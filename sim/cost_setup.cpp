@@ -180,6 +180,15 @@ void CostModel::find_contention(const MachineProfile& machine, const Plan& plan)
   }
 }
 
+/// Over 1 / k, ascending: what short rows take longer is something for each row's end.
+static Curve over_row_ends(const Curve& by_k) {
+  Curve curve{{{1.0 / kProfiledRow, {1, 0}}}};
+  for (const CurvePoint& point : by_k.points) curve.points.push_back({1 / point.x, point.y});
+  std::sort(curve.points.begin(), curve.points.end(),
+            [](const CurvePoint& a, const CurvePoint& b) { return a.x < b.x; });
+  return curve;
+}
+
 /// For the dtypes that the model uses and those that were measured.
 void CostModel::find_linear(UnitCost& unit, std::set<DType> dtypes) {
   for (const LinearCurve& curve : unit.profile->linear) dtypes.insert(curve.dtype);
@@ -202,9 +211,10 @@ void CostModel::find_linear(UnitCost& unit, std::set<DType> dtypes) {
                       cache ? curve.from_cache : curve.from_dram);
       cost.measured = curve.dtype == wanted;
     }
-    const std::vector<LongRows>& long_rows = unit.profile->long_rows;
-    const auto rows = std::min_element(long_rows.begin(), long_rows.end(), nearer);
-    if (rows != long_rows.end() && !unit.resident) cost.long_rows = rows->slowdown;
+    const std::vector<RowSlowdown>& slowdowns = unit.profile->row_slowdowns;
+    const auto slowdown = std::min_element(slowdowns.begin(), slowdowns.end(), nearer);
+    if (slowdown != slowdowns.end() && !unit.resident)
+      cost.row_slowdown = over_row_ends(slowdown->by_k);
     const std::vector<PrepareCurve>& prepares = unit.profile->prepare;
     const auto prepare = std::min_element(prepares.begin(), prepares.end(), nearer);
     if (prepare != prepares.end()) cost.prepare = &prepare->seconds;

@@ -60,18 +60,17 @@ std::vector<LinearSpeed> linear_speeds(const UnitProfile& unit) {
   return speeds;
 }
 
-/// Of seconds over bytes.
-Json curve_json(const Curve& curve) {
+Json curve_json(const Curve& curve, const char* x, const char* y) {
   Json points = Json::array();
   for (const CurvePoint& point : curve.points)
-    points.push_back({{"bytes", point.x}, {"s", to_json(point.y)}});
+    points.push_back({{x, point.x}, {y, to_json(point.y)}});
   return points;
 }
 
 Json unit_json(const UnitProfile& profile) {
-  Json long_rows = Json::object();
-  for (const LongRows& rows : profile.long_rows)
-    long_rows[std::string(name(rows.dtype))] = to_json(rows.slowdown);
+  Json slowdowns = Json::object();
+  for (const RowSlowdown& slowdown : profile.row_slowdowns)
+    slowdowns[std::string(name(slowdown.dtype))] = curve_json(slowdown.by_k, "k", "slowdown");
   Json linear = Json::array();
   for (const LinearSpeed& speed : linear_speeds(profile))
     linear.push_back({{"dtype", name(speed.dtype)},
@@ -89,9 +88,9 @@ Json unit_json(const UnitProfile& profile) {
           {"plain_launch_s", to_json(profile.plain_launch_s)},
           {"stream_per_s", to_json(profile.stream_per_s)},
           {"stream_slowdown", to_json(profile.stream_slowdown)},
-          {"publish", curve_json(profile.publish)},
+          {"publish", curve_json(profile.publish, "bytes", "s")},
           {"linear", std::move(linear)},
-          {"long_row_slowdowns", std::move(long_rows)}};
+          {"row_slowdowns", std::move(slowdowns)}};
 }
 
 Json profile_json(const MachineProfile& profile, const std::string& path) {
@@ -101,7 +100,7 @@ Json profile_json(const MachineProfile& profile, const std::string& path) {
     links.push_back({{"from", link.from},
                      {"to", link.to},
                      {"latency_s", to_json(link.latency_s)},
-                     {"copy", curve_json(link.copy)},
+                     {"copy", curve_json(link.copy, "bytes", "s")},
                      {"direct", link.direct}});
   for (const Contention& c : profile.contention) {
     Json streams = Json::object();

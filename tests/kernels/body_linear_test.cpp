@@ -88,7 +88,7 @@ struct LinearProblem {
 std::vector<int64_t> lengths(DType dtype) {
   if (info(dtype).block_size == 256) return {256, 512, 2048};
   if (info(dtype).block_size > 1) return {32, 64, 96, 256, 2048};
-  return {1, 2, 17, 32, 77, 256, 2048};
+  return {1, 2, 17, 32, 77, 256, 301, 2048};
 }
 
 /// Rounding of k float additions: a random walk of steps u |x| |w|, with room for bad luck.
@@ -171,7 +171,7 @@ TEST_CASE("a token's result is the same bits whichever tokens and panels share t
       constexpr int64_t kPanels = 5;
       const int64_t length = round_up(288, d.block_size);
       const TestMatrix weights = make_matrix(d.dtype, 16 * kPanels, length, 21);
-      const int64_t most = set->linear_tokens;
+      const int64_t most = set->tokens_at_once;
       const LinearProblem problem(*set, weights, random_floats(most * length, 22));
       const std::vector<float> whole = problem.multiply(*set, {0, kPanels}, {0, most});
       int64_t wrong = 0;
@@ -310,14 +310,14 @@ TEST_CASE("emulated tiles add BF16 products as the hardware does, bit for bit") 
     MESSAGE("this CPU has no tiles: their emulation is not compared with them");
     return;
   }
-  for (const int64_t k : {1, 31, 32, 77, 2048})
+  for (const int64_t k : {1, 31, 32, 77, 301, 2048})
     for (const float scale : {1.0f, 1e-19f, 1e19f}) {  // products of denormal and of infinite size
       CAPTURE(k);
       CAPTURE(scale);
       const TestMatrix weights = make_matrix(DType::kBF16, 16 * 6, k, 61);
-      const std::vector<float> x = random_floats(16 * k, 62, scale * scale);
+      const std::vector<float> x = random_floats(kMostTokensAtOnce * k, 62, scale * scale);
       const LinearProblem problem(**amx, weights, x);
-      for (const int64_t tokens : {1, 5, 16}) {
+      for (const int64_t tokens : {1, 5, 16, 33, 64}) {
         const auto y = problem.multiply(**amx, {0, 6}, {0, tokens});
         const auto emulated = problem.multiply(amx_emulated::kKernels, {0, 6}, {0, tokens});
         CHECK(std::memcmp(y.data(), emulated.data(), 4 * y.size()) == 0);

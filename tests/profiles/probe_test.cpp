@@ -38,9 +38,10 @@ void check_unit(const UnitProfile& unit) {
     check_curve(linear.from_dram);
     check_curve(linear.from_cache);
   }
-  REQUIRE(unit.long_rows.size() == 1);
-  CHECK(unit.long_rows[0].dtype == DType::kQ8_0);
-  check_figure(unit.long_rows[0].slowdown);
+  REQUIRE(unit.row_slowdowns.size() == 1);
+  CHECK(unit.row_slowdowns[0].dtype == DType::kQ8_0);
+  CHECK(unit.row_slowdowns[0].by_k.points.size() == 2);
+  check_curve(unit.row_slowdowns[0].by_k);
   REQUIRE(unit.prepare.size() == 1);
   check_curve(unit.prepare[0].seconds);
   REQUIRE_FALSE(unit.attention.empty());

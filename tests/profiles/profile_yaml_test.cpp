@@ -179,7 +179,7 @@ TEST_CASE("a unit that streams has a rate, and its link takes part in contention
   MachineProfile profile = sample_profile();
   profile.units[1].unit.kind = UnitKind::kCuda;
   profile.units[0].cold_start_s = {4e-6, 0.2};
-  profile.units[0].long_rows = {{DType::kQ4_0, {1.15, 0.02}}};
+  profile.units[0].row_slowdowns = {{DType::kQ4_0, {{{512, {1.05, 0.01}}, {6144, {1.15, 0.02}}}}}};
   profile.units[1].stream_per_s = {12e9, 0.01};
   profile.units[1].stream_slowdown = {1.02, 0.01};
   profile.contention.push_back({{"cpu0", "cpu1.streamed"}, {44e9, 0.01}, {}, {1, 0}});
@@ -188,9 +188,9 @@ TEST_CASE("a unit that streams has a rate, and its link takes part in contention
   const MachineProfile back = read_profile(file.path);
   CHECK(profile_text(back) == text);
   CHECK(back.units[0].cold_start_s.median == 4e-6);
-  REQUIRE(back.units[0].long_rows.size() == 1);
-  CHECK(back.units[0].long_rows[0].dtype == DType::kQ4_0);
-  CHECK(back.units[0].long_rows[0].slowdown.median == 1.15);
+  REQUIRE(back.units[0].row_slowdowns.size() == 1);
+  CHECK(back.units[0].row_slowdowns[0].dtype == DType::kQ4_0);
+  CHECK(back.units[0].row_slowdowns[0].by_k.at(6144).y == 1.15);
   CHECK(back.units[1].stream_per_s.median == 12e9);
   CHECK(back.units[1].stream_slowdown.median == 1.02);
   CHECK(back.contention[1].units[1] == "cpu1.streamed");

@@ -160,23 +160,23 @@ TEST_CASE("stages between buffers follow their curves and demand no memory") {
   CHECK(cost_on(unit, task).seconds == Approx(5 * 2 * 64));  // values of both rows
 }
 
-TEST_CASE("long rows of one token from memory cost what was measured of them") {
+TEST_CASE("short and long rows of one token from memory cost what was measured of them") {
   UnitProfile unit = reader("cpu0", 100);
-  unit.long_rows = {{DType::kF32, {1.5, 0.1}}};
+  unit.row_slowdowns = {{DType::kF32, {{{512, {1.3, 0.3}}, {6144, {1.5, 0.1}}}}}};
   const auto seconds = [&](int64_t k, int64_t tokens) {
     Task task = linear_task({{DType::kF32, 25, k}});
     task.tokens = tokens;
     return cost_on(unit, task).seconds / static_cast<double>(k);
   };
-  CHECK(seconds(1024, 1) == Approx(1));
-  CHECK(seconds(kProfiledRow, 1) == Approx(1));
-  const double middle = std::sqrt(static_cast<double>(kProfiledRow) * kLongRow);
-  CHECK(seconds(static_cast<int64_t>(middle), 1) == Approx(1.25).epsilon(0.001));
-  CHECK(seconds(kLongRow, 1) == Approx(1.5));
-  CHECK(seconds(4 * kLongRow, 1) == Approx(1.5));
-  CHECK(seconds(kLongRow, 2) == Approx(1));
-  CHECK(cost_on(unit, linear_task({{DType::kF32, 25, kLongRow}})).spread == Approx(0.1));
-  CHECK(cost_on(unit, linear_task({{DType::kF32, 25, kProfiledRow}})).spread == Approx(0));
+  CHECK(seconds(256, 1) == Approx(1.3));
+  CHECK(seconds(512, 1) == Approx(1.3));
+  CHECK(seconds(1024, 1) == Approx(1.1));  // half as many row ends as at 512, twice those at 2048
+  CHECK(seconds(2048, 1) == Approx(1));
+  CHECK(seconds(3072, 1) == Approx(1.25));
+  CHECK(seconds(4 * 6144, 1) == Approx(1.5));
+  CHECK(seconds(6144, 2) == Approx(1));
+  CHECK(cost_on(unit, linear_task({{DType::kF32, 25, 6144}})).spread == Approx(0.1));
+  CHECK(cost_on(unit, linear_task({{DType::kF32, 25, 2048}})).spread == Approx(0));
 }
 
 TEST_CASE("a small stage and attention start cold where weights are streamed between them") {
