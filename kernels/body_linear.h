@@ -4,6 +4,36 @@
 // set.
 #pragma once
 
+/// Asks for the lines of [weights, weights + Bytes) of later on. Between the blocks' arithmetic the
+/// prefetchers of the hardware alone leave most cores below their bandwidth; ask_ahead_here() knows
+/// which. Every line must be asked for: the hardware does not see these requests and begins no
+/// stream of its own. Inlined: a call would have all sums go through memory.
+///
+/// Once: into the L1. (Zen 5, Q4_0, share of the read, one core: none 77..86 %, 1 KiB ahead 65..80
+/// %, 4 KiB 93 %, 8 KiB 98 %, 16 KiB 92 %; two cores: 75 %, and 98 % with 8 KiB. Into the L2:
+/// 91..96 %.) Of several tokens into the L2, but for tiles: it can wait for more lines at once.
+/// (Zen 4, two cores, ms of a step of 4, 8, 16 tokens, by the L1: Q8_0 31, 44, 61, BF16 47, 61, 97;
+/// by the L2: 26, 33, 61 and 41, 44, 89.)
+///
+/// Twice: the L2 alone waits for enough lines, but is itself too far to be read without asking.
+/// (Emerald Rapids, Q4_K, one core, share of the read: 8 KiB ahead into the L1 61..89 %, 8 to 32
+/// KiB into the L2 94..97 %; with 512 B to 1.5 KiB ahead into the L1 beside 8 to 32 KiB into the L2
+/// 95..101 %, with 2 KiB 73 % of Q6_K.)
+template <int Bytes, int Tokens = 1>
+[[gnu::always_inline]] inline void fetch_ahead(AskAhead how, const std::byte* weights) {
+  constexpr int64_t kAhead = 8192, kFar = 16384, kNear = 1024;
+  constexpr int kL1 = 3, kL2 = 2;
+  if (how == AskAhead::kOnce) {
+    for (int i = 0; i < Bytes; i += 64)
+      __builtin_prefetch(weights + kAhead + i, 0, Tokens == 1 ? kL1 : kL2);
+  } else if (how == AskAhead::kTwice) {
+    for (int i = 0; i < Bytes; i += 64) {
+      __builtin_prefetch(weights + kFar + i, 0, kL2);
+      __builtin_prefetch(weights + kNear + i, 0, kL1);
+    }
+  }
+}
+
 /// A block of P panels x T tokens: see linear_block().
 struct Operands {
   const std::byte* panels;
@@ -11,29 +41,13 @@ struct Operands {
   const std::byte* x;
   int64_t x_stride;
   int64_t k;
-  bool ask_ahead;  ///< for the weights
+  AskAhead ask_ahead;  ///< for the weights
 
   /// Of token t. Inlined as dot() is: GCC then inlines the rest as it did without them.
   [[gnu::always_inline]] Q8Row q8(int t) const {
     return q8_row(const_cast<std::byte*>(x + t * x_stride), k);
   }
 };
-
-/// Asks for the lines of [weights, weights + Bytes) that much ahead. Between the blocks' arithmetic
-/// the prefetchers of the hardware alone leave a core below its bandwidth. (Zen 5, Q4_0, share of
-/// the read, one core: none 77..86 %, 1 KiB ahead 65..80 %, 4 KiB 93 %, 8 KiB 98 %, 16 KiB 92 %;
-/// two cores: 75 %, and 98 % with 8 KiB. Into the L2 instead: 91..96 %. Rows of floats gain
-/// nothing. asks_ahead() knows where it is the other way round.) Weights of several tokens go to
-/// the L2 (not those for tiles, which have not been timed with it), which can wait for more lines
-/// at once. (Zen 4, two cores, ms of a step of 4, 8, 16 tokens, by the L1: Q8_0 31, 44, 61, BF16
-/// 47, 61, 97; by the L2: 26, 33, 61 and 41, 44, 89.) Every line must be asked for: the hardware
-/// does not see these requests and begins no stream of its own.
-template <int Bytes, int Tokens = 1>
-void fetch_ahead(const std::byte* weights) {
-  constexpr int64_t kAheadBytes = 8192;
-  constexpr int kLocality = Tokens == 1 ? 3 : 2;
-  for (int i = 0; i < Bytes; i += 64) __builtin_prefetch(weights + kAheadBytes + i, 0, kLocality);
-}
 
 /// Tokens [from, to) of a tile.
 inline LinearTile tokens_of(LinearTile tile, int64_t from, int64_t to) {
@@ -124,7 +138,7 @@ struct BF16Panels : FloatPanels {
 #pragma GCC unroll 16
       for (int p = 0; p < P; ++p) {
         const std::byte* line = o.panels + p * o.panel_stride + 64 * pair;
-        if (T > 1 && o.ask_ahead) fetch_ahead<64, T>(line);
+        if (T > 1 || o.ask_ahead == AskAhead::kTwice) fetch_ahead<64, T>(o.ask_ahead, line);
         const Bytes w = load_bytes(line);
 #pragma GCC unroll 16
         for (int t = 0; t < T; ++t) {
@@ -144,6 +158,11 @@ struct BF16Panels : FloatPanels {
 
 #include "kernels/body_quants.h"
 
+template <class Panels, int T>
+AskAhead for_tokens(AskAhead ask_ahead) {
+  return T > Panels::kFewTokens && ask_ahead == AskAhead::kNever ? AskAhead::kOnce : ask_ahead;
+}
+
 template <class Panels, int P, int T>
 void linear_block(const LinearTile& tile, int64_t panel, int64_t token) {
   const int64_t stride = panel_bytes(tile.dtype, tile.k);
@@ -153,7 +172,7 @@ void linear_block(const LinearTile& tile, int64_t panel, int64_t token) {
       .x = static_cast<const std::byte*>(tile.x.base) + token * tile.x.row_bytes,
       .x_stride = tile.x.row_bytes,
       .k = tile.k,
-      .ask_ahead = token == 0 && (T > Panels::kFewTokens || tile.ask_ahead)};
+      .ask_ahead = token > 0 ? AskAhead::kNever : for_tokens<Panels, T>(tile.ask_ahead)};
   Vec acc[P][T];
 #pragma GCC unroll 16
   for (int p = 0; p < P; ++p)

@@ -80,7 +80,9 @@ class QuantPanels {
   static constexpr int kPanelsOfOne = f.low_bits == 8 ? 1 : 4;
   /// Not beside requests ahead, which stop the prefetchers that four streams need (Zen 4, Q4_K of
   /// k = 5632: 77 % -> 69 %). At 4096 Q6_K loses what Q4_K gains.
-  static bool side_by_side(const LinearTile& tile) { return !tile.ask_ahead && tile.k > 4096; }
+  static bool side_by_side(const LinearTile& tile) {
+    return tile.ask_ahead == AskAhead::kNever && tile.k > 4096;
+  }
   static constexpr int kTokens = kHasTiles ? 16 : kMaxTokens;
   /// With so few tokens there is so little arithmetic a line that LinearTile::ask_ahead counts.
   /// (Zen 4, one core, share of the read, asking ahead and not: Q8_0 of 2 tokens 72, 85 %, of 4 78,
@@ -192,10 +194,12 @@ class QuantPanels {
   }
   /// Quants of block i of a stretch. With them an even share of a stretch is asked for.
   template <int Tokens = 1>
-  static const std::byte* fetched_quants(const Operands& o, const std::byte* stretch, int64_t i) {
+  [[gnu::always_inline]] static const std::byte* fetched_quants(const Operands& o,
+                                                                const std::byte* stretch,
+                                                                int64_t i) {
     constexpr int64_t kShare = f.stretch_bytes() / kBlocks;
     const std::byte* quants = stretch + f.quants_at(i);
-    if (o.ask_ahead) fetch_ahead<kShare, Tokens>(stretch + i * kShare);
+    fetch_ahead<kShare, Tokens>(o.ask_ahead, stretch + i * kShare);
     return quants;
   }
   /// The eight groups of a block as signed bytes, with nothing left to be taken from their

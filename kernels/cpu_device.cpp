@@ -178,7 +178,7 @@ void CpuDevice::multiply(const CpuMatrix& weights, Range panels, Range tokens, f
                    .tokens = tokens.size(),
                    .y = y,
                    .y_stride = y_stride,
-                   .ask_ahead = asks_ahead()});
+                   .ask_ahead = ask_ahead_here()});
 }
 
 namespace {

@@ -86,21 +86,32 @@ std::span<const KernelSet* const> kernel_sets() {
   return sets;
 }
 
-bool asks_ahead() {
+AskAhead ask_ahead_here() {
 #if defined(__x86_64__)
-  // Share of a bare read (no ceiling: the best of these pass it), asking ahead and not, k = 2048.
-  // Zen 4, one core: Q8_0 93, 103 %, Q4_0 98, 105 %, Q4_K 94, 103 %, Q6_K 91, 98 %; two cores: 93,
-  // 100 %, 100, 107 %, 94, 103 %, 92, 100 %. Zen 5 is the other way round (see fetch_ahead()), and
-  // so is an Emerald Rapids: one core reads 1.17 times as fast where it asks ahead for Q8_0, 1.6
-  // for Q4_0, 1.5 for Q4_K and Q6_K. Others have not been measured. Of AMD's family 19h Zen 4 alone
-  // has AVX-512.
-  static const bool prefetchers_suffice = [] {
+  // Share of a bare read, k = 2048 (no ceiling: the best of these pass it).
+  //
+  // Zen 4, one token, one core (two):  Q8_0       Q4_0       Q4_K      Q6_K
+  //   never                            103 (100)  105 (107)  103 (103)  98 (100)
+  //   once                              93 (93)    98 (100)   94 (94)   91 (92)
+  // Of AMD's family 19h it alone has AVX-512. Zen 5 is the other way round: see fetch_ahead().
+  //
+  // Emerald Rapids, one core, one token; four tokens:
+  //                    BF16      Q8_0      Q4_0     Q4_K     Q6_K
+  //   never             90        84        56       55       59
+  //   once             104; 103  100; 84   68; 70   69; 70   89; 74
+  //   twice            109; 110  100; 95   98; 78   98; 73   98; 85
+  // (Once: while its neighbours are busy; else Q4_0, Q4_K and Q6_K 89, 89 and 90.)
+  //
+  // Others have not been measured.
+  static const AskAhead best = [] {
     __builtin_cpu_init();
-    return __builtin_cpu_is("amdfam19h") && __builtin_cpu_supports("avx512f");
+    if (__builtin_cpu_is("intel")) return AskAhead::kTwice;
+    if (__builtin_cpu_is("amdfam19h") && __builtin_cpu_supports("avx512f")) return AskAhead::kNever;
+    return AskAhead::kOnce;
   }();
-  return !prefetchers_suffice;
+  return best;
 #else
-  return true;
+  return AskAhead::kOnce;
 #endif
 }
 

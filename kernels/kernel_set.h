@@ -29,6 +29,13 @@ struct Activations {
 /// Bytes of one prepared row, a multiple of 64.
 int64_t activation_row_bytes(ActivationFormat format, int64_t k);
 
+/// How a kernel asks for weights ahead of their use. It changes no result.
+enum class AskAhead : uint8_t {
+  kNever,  ///< left to the prefetchers; they also read long rows several panels at a time
+  kOnce,
+  kTwice,  ///< far ahead into the L2, then a little ahead into the L1
+};
+
 /// y[t][16 p + lane] for panels [0, panels) x tokens [0, tokens): raw dot products.
 struct LinearTile {
   DType dtype = DType::kF32;
@@ -39,7 +46,7 @@ struct LinearTile {
   int64_t tokens = 0;
   float* y = nullptr;  ///< [tokens x y_stride]
   int64_t y_stride = 0;
-  bool ask_ahead = true;  ///< for weights of one token, or few: see asks_ahead()
+  AskAhead ask_ahead = AskAhead::kOnce;  ///< for one token, or few; for more it is at least kOnce
 };
 
 inline constexpr int64_t kTileTokens = 16;
@@ -109,10 +116,8 @@ std::span<const KernelSet* const> kernel_sets();
 /// not runnable here.
 const KernelSet& kernel_set(std::string_view name);
 
-/// Whether kernels should ask this CPU for the weights of one token or few ahead of their use,
-/// rather than leave them to its prefetchers; then they also take long rows several panels at a
-/// time. Changes no result.
-bool asks_ahead();
+/// What this CPU reads fastest with.
+AskAhead ask_ahead_here();
 
 // Packing is the same for all ISAs (see kPanelColumns): Q8_0, Q4_0 put 4 consecutive k of 16
 // columns side by side, BF16 2, F16 and F32 1.

@@ -147,10 +147,9 @@ class BF16Tiles : Tiles {
     }
     const std::byte* x = static_cast<const std::byte*>(tile_.x.base) + token * tile_.x.row_bytes;
     const int64_t whole = tile_.k / 32;
-    const bool ask_ahead = tile_.ask_ahead && token == 0;
+    const AskAhead ask_ahead = token > 0 ? AskAhead::kNever : tile_.ask_ahead;
     for (int64_t i = begin; i < end && i < whole; ++i) {
-      if (ask_ahead)
-        for (const std::byte* panel : panels) fetch_ahead<1024>(panel + 1024 * i);
+      for (const std::byte* panel : panels) fetch_ahead<1024>(ask_ahead, panel + 1024 * i);
       step(x + 64 * i, tile_.x.row_bytes, panels, 1024 * i);
     }
     if (end > whole) {

@@ -55,7 +55,7 @@ struct LinearCase {
                 .tokens = tokens,
                 .y = y.data(),
                 .y_stride = kPanels * 16,
-                .ask_ahead = asks_ahead()});
+                .ask_ahead = ask_ahead_here()});
   }
 };
 

@@ -47,7 +47,7 @@ struct LinearProblem {
 
   /// Dot products of panels [first, first + count) with tokens [token, token + tokens).
   std::vector<float> multiply(const KernelSet& set, Range panel_range, Range tokens,
-                              bool ask_ahead = true) const {
+                              AskAhead ask_ahead = AskAhead::kOnce) const {
     std::vector<float> y(static_cast<size_t>(tokens.size() * panel_range.size() * 16), -1);
     set.linear(
         {.dtype = dtype,
@@ -200,8 +200,9 @@ TEST_CASE("a row is the same bits whether its weights are asked for ahead, long 
         CAPTURE(k);
         const TestMatrix weights = make_matrix(d.dtype, 16 * kPanels, k, 23);
         const LinearProblem problem(*set, weights, random_floats(k, 24));
-        CHECK(problem.multiply(*set, {0, kPanels}, {0, 1}, true) ==
-              problem.multiply(*set, {0, kPanels}, {0, 1}, false));
+        const auto once = problem.multiply(*set, {0, kPanels}, {0, 1}, AskAhead::kOnce);
+        CHECK(once == problem.multiply(*set, {0, kPanels}, {0, 1}, AskAhead::kNever));
+        CHECK(once == problem.multiply(*set, {0, kPanels}, {0, 1}, AskAhead::kTwice));
       }
 }
 
