@@ -158,6 +158,7 @@ struct BF16Panels : FloatPanels {
 
 #include "kernels/body_quants.h"
 
+/// What a block of T tokens does where one of a token would do `ask_ahead`.
 template <class Panels, int T>
 AskAhead for_tokens(AskAhead ask_ahead) {
   return T > Panels::kFewTokens && ask_ahead == AskAhead::kNever ? AskAhead::kOnce : ask_ahead;

@@ -41,7 +41,7 @@ struct WorkerScratch {
   std::vector<std::byte> path_k;           ///< keys of one token's ancestors in a tree
   std::vector<std::byte> path_v;           ///< their values
 
-  /// Raw dot products [tokens_at_once][kMaxTileColumns], from a cache line on; gate's, then up's.
+  /// Raw dot products of a tile, from a cache line on; those of gate, then of up.
   float* outputs() const { return reinterpret_cast<float*>(tile.get()); }
 };
 
