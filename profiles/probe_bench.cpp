@@ -166,7 +166,9 @@ ExchangedBuffers::ExchangedBuffers(Device& device) {
 int64_t beyond_cache_bytes(const Machine& machine) {
   const int64_t wanted = std::max<int64_t>(8 * machine.last_level_bytes(), 64 << 20);
   // A profile of all dtypes holds one and a half times as much for each: half of the memory.
-  return std::min(wanted, machine.memory_bytes / 48) / 4096 * 4096;
+  const int64_t most = machine.memory_bytes / 48;
+  constexpr int64_t kLeast = 1 << 20;  // holds what any probe touches at once
+  return std::max(kLeast, std::min(wanted, most) / 4096 * 4096);
 }
 
 double UnitBench::time(const std::function<void()>& warm_up, const std::function<void()>& work,
