@@ -89,7 +89,8 @@ void register_kernel_benches() {
           [set, dtype = d.dtype](benchmark::State& state) { linear(state, set, dtype); })
           ->Arg(1)
           ->Arg(4)
-          ->Arg(16);
+          ->Arg(16)
+          ->Arg(kMostTokensAtOnce);
 }
 
 }  // namespace tandem
