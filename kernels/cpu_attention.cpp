@@ -11,11 +11,12 @@ namespace {
 /// Cached positions that a part attends.
 Range context_of(const AttentionArgs& args) { return intersect(args.context, {0, args.past}); }
 
-/// Chunks that a part touches: its cached positions and, where it has them, the new ones.
+/// Chunks that a part touches: its cached positions and, where it has them, the new ones. At least
+/// one, in which a part without positions sees none.
 Range chunks_of(const AttentionArgs& args) {
   Range positions = context_of(args);
   if (args.include_new) positions = hull(positions, {args.past, args.past + args.tokens});
-  if (positions.empty()) return {};
+  if (positions.empty()) return {0, 1};
   return {positions.begin / kAttentionChunk, div_up(positions.end, kAttentionChunk)};
 }
 
@@ -169,27 +170,34 @@ void CpuDevice::attend_by_chunk(const AttentionArgs& args, Range chunks) {
   const auto states_of = [&](int64_t head, int64_t chunk) {
     return chunk_states_.data() + (head * chunks.size() + chunk) * rows * state;
   };
+  const auto deliver_head = [&](int64_t head, const float* states) {
+    for (int64_t row = 0; row < rows; ++row)
+      deliver(args, args.kv_heads.begin + head, row, states + row * state);
+  };
   team_.for_each(args.kv_heads.size() * chunks.size(), 1, [&](int worker, Range items) {
     for (int64_t i = items.begin; i < items.end; ++i) {
       const int64_t head = i / chunks.size(), chunk = i % chunks.size();
+      float* states = states_of(head, chunk);
+      for (int64_t row = 0; row < rows; ++row) clear_state(states + row * state, args.head_dim);
       for (int64_t row = 0; row < rows; row += kTileRows) {
         const Tile tile{args.kv_heads.begin + head,
                         {row, std::min(row + kTileRows, rows)},
-                        states_of(head, chunk) + row * state};
-        for (int64_t r = 0; r < tile.rows.size(); ++r)
-          clear_state(tile.states + r * state, args.head_dim);
+                        states + row * state};
         attend_chunk(args, tile, chunks.begin + chunk, worker);
       }
+      if (chunks.size() == 1) deliver_head(head, states);
     }
   });
-  for (int64_t head = 0; head < args.kv_heads.size(); ++head)
-    for (int64_t row = 0; row < rows; ++row) {
-      float* merged = scratch_.front().states.data();
-      clear_state(merged, args.head_dim);
-      for (int64_t chunk = 0; chunk < chunks.size(); ++chunk)
-        kernels_.merge(states_of(head, chunk) + row * state, merged, args.head_dim);
-      deliver(args, args.kv_heads.begin + head, row, merged);
+  if (chunks.size() == 1) return;
+  team_.for_each(args.kv_heads.size(), 1, [&](int, Range heads) {
+    for (int64_t head = heads.begin; head < heads.end; ++head) {
+      float* merged = states_of(head, 0);
+      for (int64_t chunk = 1; chunk < chunks.size(); ++chunk)
+        for (int64_t row = 0; row < rows; ++row)
+          kernels_.merge(states_of(head, chunk) + row * state, merged + row * state, args.head_dim);
+      deliver_head(head, merged);
     }
+  });
 }
 
 /// Many tokens: tiles of rows are spread over the team, each walking its chunks in ascending order.

@@ -10,7 +10,6 @@
 #include <cstring>
 #include <utility>
 
-#include "kernels/cpu_workspace.h"
 #include "kernels/error.h"
 #include "kernels/memory.h"
 
@@ -29,7 +28,28 @@ void grow(std::vector<T>& memory, int64_t size) {
   if (static_cast<int64_t>(memory.size()) < size) memory.resize(static_cast<size_t>(size));
 }
 
+void reserve_bytes(PreparedInput& input, const std::array<int64_t, 3>& bytes) {
+  for (size_t format = 0; format < bytes.size(); ++format)
+    grow(input.memory[format], bytes[format]);
+}
+
+int64_t bytes_of(const PreparedInput& input) {
+  int64_t bytes = 0;
+  for (const auto& memory : input.memory) bytes += std::ssize(memory);
+  return bytes;
+}
+
 }  // namespace
+
+void PreparedInput::make_room(const std::array<bool, 3>& formats, int64_t tokens, int64_t k) {
+  rows = {};
+  for (size_t format = 0; format < formats.size(); ++format) {
+    if (!formats[format]) continue;
+    const int64_t stride = activation_row_bytes(static_cast<ActivationFormat>(format), k);
+    grow(memory[format], tokens * stride + 64);
+    rows[format] = {.base = aligned<std::byte>(memory[format]), .row_bytes = stride, .k = k};
+  }
+}
 
 CpuDevice::CpuDevice(const CpuDeviceOptions& options)
     : kernels_(kernel_set(options.isa)),
@@ -50,9 +70,9 @@ std::unique_ptr<Device> open_cpu_device(const CpuDeviceOptions& options) {
 
 void CpuDevice::reserve(const DeviceLimits& limits) {
   const CpuWorkspace space = cpu_workspace(limits);
-  for (size_t format = 0; format < prepared_memory_.size(); ++format)
-    grow(prepared_memory_[format], space.prepared[format]);
+  reserve_bytes(input_, space.prepared);
   for (WorkerScratch& scratch : scratch_) {
+    reserve_bytes(scratch.input, space.own_prepared);
     grow(scratch.normed, space.normed);
     grow(scratch.states, space.states);
     grow(scratch.path_k, space.path_k);
@@ -62,10 +82,10 @@ void CpuDevice::reserve(const DeviceLimits& limits) {
 }
 
 int64_t CpuDevice::workspace_bytes() const {
-  int64_t bytes = static_cast<int64_t>(chunk_states_.size()) * 4;
-  for (const auto& memory : prepared_memory_) bytes += static_cast<int64_t>(memory.size());
+  int64_t bytes = static_cast<int64_t>(chunk_states_.size()) * 4 + bytes_of(input_);
   for (const WorkerScratch& s : scratch_)
-    bytes += static_cast<int64_t>((s.normed.size() + s.states.size()) * 4 + s.path_k.size() +
+    bytes += bytes_of(s.input) +
+             static_cast<int64_t>((s.normed.size() + s.states.size()) * 4 + s.path_k.size() +
                                   s.path_v.size()) +
              (cpu_workspace({}).tile + kAttentionScratchFloats) * 4;
   return bytes;
@@ -134,41 +154,30 @@ void CpuDevice::read(std::byte* to, const std::byte* from, int64_t bytes) {
   write(to, from, bytes);
 }
 
-/// Normalises and prepares all tokens of an input once, shared by the team.
-void CpuDevice::prepare(const LinearInput& input, int64_t k, ActivationFormat format) {
-  const int64_t stride = activation_row_bytes(format, k);
-  std::vector<std::byte>& memory = prepared_memory_[static_cast<size_t>(format)];
-  grow(memory, input.tokens * stride + 64);
-  std::byte* base = aligned<std::byte>(memory);
-  prepared(format) = {.base = base, .row_bytes = stride, .k = k};
-  team_.for_each(input.tokens, 2, [&](int worker, Range tokens) {
-    std::vector<float>& normed = scratch_[static_cast<size_t>(worker)].normed;
-    grow(normed, k);
+/// Normalises and prepares rows of an input, in every format that is read.
+void CpuDevice::prepare(const LinearInput& input, Range tokens, PreparedInput& into, int worker) {
+  std::vector<float>& normed = scratch_[static_cast<size_t>(worker)].normed;
+  for (size_t format = 0; format < into.rows.size(); ++format) {
+    const Activations& rows = into.rows[format];
+    if (rows.base == nullptr) continue;
+    std::byte* base = aligned<std::byte>(into.memory[format]);
+    grow(normed, rows.k);
     for (int64_t t = tokens.begin; t < tokens.end; ++t) {
-      const float* row = input.x + t * k;
+      const float* row = input.x + t * rows.k;
       if (input.norm_weight != nullptr) {
-        kernels_.rms_norm(row, input.norm_weight, input.norm_eps, k, normed.data());
+        kernels_.rms_norm(row, input.norm_weight, input.norm_eps, rows.k, normed.data());
         row = normed.data();
       }
-      kernels_.prepare(format, row, k, base + t * stride);
+      kernels_.prepare(static_cast<ActivationFormat>(format), row, rows.k,
+                       base + t * rows.row_bytes);
     }
-  });
-}
-
-void CpuDevice::prepare_for(const LinearInput& input,
-                            std::initializer_list<const PlacedMatrix*> matrices) {
-  bool done[3] = {};
-  for (const PlacedMatrix* matrix : matrices) {
-    const ActivationFormat format = kernels_.format(matrix->dtype);
-    if (std::exchange(done[static_cast<size_t>(format)], true)) continue;
-    prepare(input, matrix->k, format);
   }
 }
 
 /// y[t - tokens.begin][c] of the panels' columns, unchecked and unfinished: an epilogue follows.
-void CpuDevice::multiply(const CpuMatrix& weights, Range panels, Range tokens, float* y,
-                         int64_t y_stride) {
-  Activations x = prepared(kernels_.format(weights.dtype));
+void CpuDevice::multiply(const PreparedInput& input, const CpuMatrix& weights, Range panels,
+                         Range tokens, float* y, int64_t y_stride) {
+  Activations x = input.in(kernels_.format(weights.dtype));
   x.base = static_cast<const std::byte*>(x.base) + tokens.begin * x.row_bytes;
   kernels_.linear({.dtype = weights.dtype,
                    .panels = weights.panel(panels.begin),
@@ -181,18 +190,26 @@ void CpuDevice::multiply(const CpuMatrix& weights, Range panels, Range tokens, f
                    .ask_ahead = ask_ahead_here()});
 }
 
-namespace {
-
-/// Calls f(columns, tokens) over pieces of at most kPieceColumns x `most` tokens.
-template <class Function>
-void for_tiles(Range columns, int64_t tokens, int64_t most, const Function& f) {
-  for (int64_t c = columns.begin; c < columns.end; c += kPieceColumns)
-    for (int64_t t = 0; t < tokens; t += most)
-      f(Range{c, std::min(c + kPieceColumns, columns.end)}, Range{t, std::min(t + most, tokens)});
+/// Columns of each of some matrices that a worker multiplies at once by a step's tokens: a multiple
+/// of kPieceColumns.
+int64_t CpuDevice::piece_columns(int64_t tokens, int64_t matrices) const {
+  if (tokens > kernels_.tokens_at_once) return kPieceColumns;
+  const int64_t dots = kPieceDots / (tokens * matrices);
+  return std::max(kPieceColumns, dots / kPieceColumns * kPieceColumns);
 }
 
-/// The columns of `all` that pieces [pieces.begin, pieces.end) of kPieceColumns make up.
-Range columns_of_pieces(Range all, Range pieces) {
+namespace {
+
+/// Calls f(columns, tokens) over pieces of at most `piece` columns x `most` tokens.
+template <class Function>
+void for_tiles(Range columns, int64_t piece, int64_t tokens, int64_t most, const Function& f) {
+  for (int64_t c = columns.begin; c < columns.end; c += piece)
+    for (int64_t t = 0; t < tokens; t += most)
+      f(Range{c, std::min(c + piece, columns.end)}, Range{t, std::min(t + most, tokens)});
+}
+
+/// The columns of `all` that its pieces [pieces.begin, pieces.end) of kPieceColumns hold.
+Range columns_of(Range all, Range pieces) {
   return {all.begin + pieces.begin * kPieceColumns,
           std::min(all.begin + pieces.end * kPieceColumns, all.end)};
 }
@@ -202,15 +219,15 @@ Range columns_of_pieces(Range all, Range pieces) {
 void CpuDevice::linear(const LinearArgs& args) {
   const CpuMatrix& weights = cpu_matrix(args.weights);
   assert(weights.resident.contains(args.columns));
-  prepare_for(args.input, {args.weights});
-  team_.for_each(div_up(args.columns.size(), kPieceColumns), 1, [&](int worker, Range pieces) {
+  const int64_t piece = piece_columns(args.input.tokens, 1);
+  const auto run = [&](const PreparedInput& input, int worker, Range pieces) {
     float* tile = scratch_[static_cast<size_t>(worker)].outputs();
-    const Range columns = columns_of_pieces(args.columns, pieces);
-    for_tiles(columns, args.input.tokens, kernels_.tokens_at_once, [&](Range c, Range t) {
-      multiply(weights, weights.panels_of(c), t, tile, kPieceColumns);
+    const Range columns = columns_of(args.columns, pieces);
+    for_tiles(columns, piece, args.input.tokens, kernels_.tokens_at_once, [&](Range c, Range t) {
+      multiply(input, weights, weights.panels_of(c), t, tile, piece);
       for (int64_t i = 0; i < t.size(); ++i) {
         float* y = args.y + (t.begin + i) * args.y_stride + c.begin;
-        const float* dots = tile + i * kPieceColumns;
+        const float* dots = tile + i * piece;
         if (args.add) {
           for (int64_t j = 0; j < c.size(); ++j) y[j] += dots[j];
         } else {
@@ -218,25 +235,29 @@ void CpuDevice::linear(const LinearArgs& args) {
         }
       }
     });
-  });
+  };
+  for_each_of(args.input, {&weights}, div_up(args.columns.size(), kPieceColumns),
+              piece / kPieceColumns, run);
 }
 
 void CpuDevice::gate_up(const GateUpArgs& args) {
   const CpuMatrix& gate = cpu_matrix(args.gate);
   const CpuMatrix& up = cpu_matrix(args.up);
-  prepare_for(args.input, {args.gate, args.up});
-  team_.for_each(div_up(args.columns.size(), kPieceColumns), 1, [&](int worker, Range pieces) {
+  const int64_t piece = piece_columns(args.input.tokens, 2);
+  const auto run = [&](const PreparedInput& input, int worker, Range pieces) {
     float* gates = scratch_[static_cast<size_t>(worker)].outputs();
-    float* ups = gates + kernels_.tokens_at_once * kPieceColumns;
-    const Range columns = columns_of_pieces(args.columns, pieces);
-    for_tiles(columns, args.input.tokens, kernels_.tokens_at_once, [&](Range c, Range t) {
-      multiply(gate, gate.panels_of(c), t, gates, kPieceColumns);
-      multiply(up, up.panels_of(c), t, ups, kPieceColumns);
+    float* ups = gates + std::min(args.input.tokens, kernels_.tokens_at_once) * piece;
+    const Range columns = columns_of(args.columns, pieces);
+    for_tiles(columns, piece, args.input.tokens, kernels_.tokens_at_once, [&](Range c, Range t) {
+      multiply(input, gate, gate.panels_of(c), t, gates, piece);
+      multiply(input, up, up.panels_of(c), t, ups, piece);
       for (int64_t i = 0; i < t.size(); ++i)
-        kernels_.swiglu(gates + i * kPieceColumns, ups + i * kPieceColumns, c.size(),
+        kernels_.swiglu(gates + i * piece, ups + i * piece, c.size(),
                         args.h + (t.begin + i) * args.h_stride + c.begin);
     });
-  });
+  };
+  for_each_of(args.input, {&gate, &up}, div_up(args.columns.size(), kPieceColumns),
+              piece / kPieceColumns, run);
 }
 
 void CpuDevice::embed(const EmbedArgs& args) {

@@ -6,6 +6,7 @@
 #include <memory>
 #include <vector>
 
+#include "kernels/cpu_workspace.h"
 #include "kernels/device.h"
 #include "kernels/kernel_set.h"
 #include "kernels/memory.h"
@@ -32,8 +33,19 @@ inline const CpuMatrix& cpu_matrix(const PlacedMatrix* matrix) {
   return static_cast<const CpuMatrix&>(*matrix);
 }
 
+/// Rows of an input as kernels read them, by ActivationFormat; no base where a format is not read.
+struct PreparedInput {
+  std::array<Activations, 3> rows{};
+  std::array<std::vector<std::byte>, 3> memory;
+
+  /// Before rows of these formats are prepared, [tokens x k].
+  void make_room(const std::array<bool, 3>& formats, int64_t tokens, int64_t k);
+  const Activations& in(ActivationFormat format) const { return rows[static_cast<size_t>(format)]; }
+};
+
 /// Scratch of one worker.
-struct WorkerScratch {
+struct alignas(64) WorkerScratch {
+  PreparedInput input;                     ///< of kOwnTokens at most
   std::vector<float> normed;               ///< one input row
   std::shared_ptr<std::byte[]> tile;       ///< see outputs()
   std::shared_ptr<std::byte[]> attention;  ///< kAttentionScratchFloats floats
@@ -71,14 +83,19 @@ class CpuDevice : public Device {
   void end_step() override { team_.rest(); }
 
  private:
-  Activations& prepared(ActivationFormat format) { return prepared_[static_cast<size_t>(format)]; }
-  void prepare(const LinearInput& input, int64_t k, ActivationFormat format);
-  void prepare_for(const LinearInput& input, std::initializer_list<const PlacedMatrix*> matrices);
-  void multiply(const CpuMatrix& weights, Range panels, Range tokens, float* y, int64_t y_stride);
+  void prepare(const LinearInput& input, Range tokens, PreparedInput& into, int worker);
+  template <class Function>
+  void for_each_of(const LinearInput& input, std::initializer_list<const CpuMatrix*> matrices,
+                   int64_t n, int64_t grain, const Function& f);
+  int64_t piece_columns(int64_t tokens, int64_t matrices) const;
+  void multiply(const PreparedInput& input, const CpuMatrix& weights, Range panels, Range tokens,
+                float* y, int64_t y_stride);
 
-  struct QkvHead;
-  void qkv_head(const QkvArgs& args, const QkvHead& head, int worker);
-  void store_head(const QkvArgs& args, const QkvHead& head, int64_t token, float* values);
+  struct QkvHeads;
+  void qkv_heads(const QkvArgs& args, const QkvHeads& heads, const PreparedInput& input,
+                 int worker);
+  void store_head(const QkvArgs& args, const QkvHeads& of, int64_t head, int64_t token,
+                  float* values);
 
   struct Tile;
   void attend_chunk(const AttentionArgs& args, const Tile& tile, int64_t chunk, int worker);
@@ -92,10 +109,38 @@ class CpuDevice : public Device {
   bool yield_;
   Team team_;
   Arena weights_;
-  std::array<Activations, 3> prepared_{};
-  std::array<std::vector<std::byte>, 3> prepared_memory_;
+  PreparedInput input_;  ///< of more than kOwnTokens
   std::vector<WorkerScratch> scratch_;
   std::vector<float> chunk_states_;
 };
+
+/// Prepares an input of `matrices`, and calls f(input as prepared, worker, items) over [0, n) as
+/// Team::for_each() does.
+template <class Function>
+void CpuDevice::for_each_of(const LinearInput& input,
+                            std::initializer_list<const CpuMatrix*> matrices, int64_t n,
+                            int64_t grain, const Function& f) {
+  const int64_t k = (*matrices.begin())->k;
+  std::array<bool, 3> formats{};
+  for (const CpuMatrix* matrix : matrices)
+    formats[static_cast<size_t>(kernels_.format(matrix->dtype))] = true;
+  const bool own = input.tokens <= kOwnTokens;
+  if (!own) {
+    input_.make_room(formats, input.tokens, k);
+    team_.for_each(input.tokens, kOwnTokens,
+                   [&](int worker, Range tokens) { prepare(input, tokens, input_, worker); });
+  }
+  const auto input_of = [&](int worker) -> PreparedInput& {
+    return own ? scratch_[static_cast<size_t>(worker)].input : input_;
+  };
+  team_.for_each(
+      n, std::min(grain, div_up(n, team_.size())),
+      [&](int worker) {
+        if (!own) return;
+        input_of(worker).make_room(formats, input.tokens, k);
+        prepare(input, {0, input.tokens}, input_of(worker), worker);
+      },
+      [&](int worker, Range items) { f(input_of(worker), worker, items); });
+}
 
 }  // namespace tandem

@@ -7,45 +7,53 @@
 
 namespace tandem {
 
-/// One head of q, k or v.
-struct CpuDevice::QkvHead {
+/// Consecutive heads of q, k or v.
+struct CpuDevice::QkvHeads {
   enum class Kind { kQuery, kKey, kValue } kind;
-  const PlacedMatrix* weights;
+  const CpuMatrix& weights;
   const float* bias;  ///< of the whole matrix, or null
   const float* norm;
-  int64_t index;  ///< head in its matrix
+  Range heads;  ///< in their matrix
 };
 
+/// All of q's heads come before k's, and those before v's: a worker's share is few streams of
+/// weights.
 void CpuDevice::qkv(const QkvArgs& args) {
-  prepare_for(args.input, {args.wq, args.wk, args.wv});
-  const int64_t per_kv_head = args.group + 2;
-  team_.for_each(args.kv_heads.size() * per_kv_head, 1, [&](int worker, Range items) {
-    for (int64_t i = items.begin; i < items.end; ++i) {
-      const int64_t kv_head = args.kv_heads.begin + i / per_kv_head;
-      const int64_t part = i % per_kv_head;
-      using Kind = QkvHead::Kind;
-      if (part < args.group) {
-        qkv_head(args, {Kind::kQuery, args.wq, args.bq, args.q_norm, kv_head * args.group + part},
-                 worker);
-      } else if (part == args.group) {
-        qkv_head(args, {Kind::kKey, args.wk, args.bk, args.k_norm, kv_head}, worker);
-      } else {
-        qkv_head(args, {Kind::kValue, args.wv, args.bv, nullptr, kv_head}, worker);
+  using Kind = QkvHeads::Kind;
+  const Range kv = args.kv_heads, queries{kv.begin * args.group, kv.end * args.group};
+  const QkvHeads all[] = {{Kind::kQuery, cpu_matrix(args.wq), args.bq, args.q_norm, queries},
+                          {Kind::kKey, cpu_matrix(args.wk), args.bk, args.k_norm, kv},
+                          {Kind::kValue, cpu_matrix(args.wv), args.bv, nullptr, kv}};
+  const int64_t columns = round_up(args.head_dim, kPanelColumns);
+  const int64_t piece = std::max<int64_t>(1, piece_columns(args.input.tokens, 1) / columns);
+  const auto run = [&](const PreparedInput& input, int worker, Range items) {
+    int64_t before = 0;  // heads of matrices before this one
+    for (QkvHeads matrix : all) {
+      const Range mine = intersect(items, {before, before + matrix.heads.size()});
+      const int64_t first = matrix.heads.begin - before;
+      before += matrix.heads.size();
+      for (int64_t i = mine.begin; i < mine.end; i += piece) {
+        matrix.heads = {first + i, first + std::min(i + piece, mine.end)};
+        qkv_heads(args, matrix, input, worker);
       }
     }
-  });
+  };
+  for_each_of(args.input, {&all[0].weights, &all[1].weights, &all[2].weights},
+              queries.size() + 2 * kv.size(), piece, run);
 }
 
-void CpuDevice::qkv_head(const QkvArgs& args, const QkvHead& head, int worker) {
-  const CpuMatrix& weights = cpu_matrix(head.weights);
-  const Range panels =
-      weights.panels_of({head.index * args.head_dim, head.index * args.head_dim + args.head_dim});
+void CpuDevice::qkv_heads(const QkvArgs& args, const QkvHeads& of, const PreparedInput& input,
+                          int worker) {
+  const int64_t d = args.head_dim, columns = round_up(d, kPanelColumns);
+  const Range panels = of.weights.panels_of({of.heads.begin * d, of.heads.end * d});
   const int64_t stride = panels.size() * kPanelColumns;
   float* tile = scratch_[static_cast<size_t>(worker)].outputs();
   for (int64_t t = 0; t < args.input.tokens; t += kernels_.tokens_at_once) {
     const Range tokens{t, std::min(t + kernels_.tokens_at_once, args.input.tokens)};
-    multiply(weights, panels, tokens, tile, stride);
-    for (int64_t i = 0; i < tokens.size(); ++i) store_head(args, head, t + i, tile + i * stride);
+    multiply(input, of.weights, panels, tokens, tile, stride);
+    for (int64_t i = 0; i < tokens.size(); ++i)
+      for (int64_t head = 0; head < of.heads.size(); ++head)
+        store_head(args, of, of.heads.begin + head, t + i, tile + i * stride + head * columns);
   }
 }
 
@@ -75,21 +83,22 @@ void rotate(float* values, const QkvArgs& args, int64_t token) {
 
 }  // namespace
 
-void CpuDevice::store_head(const QkvArgs& args, const QkvHead& head, int64_t token, float* values) {
+void CpuDevice::store_head(const QkvArgs& args, const QkvHeads& of, int64_t head, int64_t token,
+                           float* values) {
   const int64_t d = args.head_dim;
-  if (head.bias != nullptr)
-    for (int64_t i = 0; i < d; ++i) values[i] += head.bias[head.index * d + i];
-  if (head.norm != nullptr) kernels_.rms_norm(values, head.norm, args.input.norm_eps, d, values);
-  if (head.kind != QkvHead::Kind::kValue) rotate(values, args, token);
-  if (head.kind == QkvHead::Kind::kQuery) {
-    std::memcpy(args.q + token * args.q_stride + head.index * d, values,
+  if (of.bias != nullptr)
+    for (int64_t i = 0; i < d; ++i) values[i] += of.bias[head * d + i];
+  if (of.norm != nullptr) kernels_.rms_norm(values, of.norm, args.input.norm_eps, d, values);
+  if (of.kind != QkvHeads::Kind::kValue) rotate(values, args, token);
+  if (of.kind == QkvHeads::Kind::kQuery) {
+    std::memcpy(args.q + token * args.q_stride + head * d, values,
                 static_cast<size_t>(d) * sizeof(float));
     return;
   }
   const int64_t row = args.past % kPanelColumns + token;
-  const bool key = head.kind == QkvHead::Kind::kKey;
+  const bool key = of.kind == QkvHeads::Kind::kKey;
   store_kv_row(kernels_, args.step.dtype, values, d, key ? args.step.keys() : args.step.values(),
-               key ? args.step.key(head.index, row) : args.step.value(head.index, row));
+               key ? args.step.key(head, row) : args.step.value(head, row));
 }
 
 }  // namespace tandem

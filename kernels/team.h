@@ -13,7 +13,8 @@
 
 namespace tandem {
 
-/// Items that one worker is to do: it takes from the front, others from the back.
+/// Items that one worker is to do: it takes from the front, others from the back. Half of what is
+/// left at most is taken at once, so that nobody waits long for another's last piece.
 class alignas(64) Share {
  public:
   void reset(Range items) { bounds_.store(pack(items), std::memory_order_relaxed); }
@@ -25,7 +26,7 @@ class alignas(64) Share {
       const Range left{static_cast<int64_t>(packed >> 32),
                        static_cast<int64_t>(packed & 0xffffffffu)};
       if (left.empty()) return left;
-      const int64_t count = std::min(grain, left.size());
+      const int64_t count = std::min(grain, (left.size() + 1) / 2);
       const Range taken =
           front ? Range{left.begin, left.begin + count} : Range{left.end - count, left.end};
       const Range rest = front ? Range{taken.end, left.end} : Range{left.begin, taken.begin};
@@ -66,19 +67,29 @@ class Team {
         &f);
   }
 
-  /// Calls f(worker, items) over [0, n), n < 2^31, `grain` items at a time. A worker goes through
-  /// an even share of its own in order, since one stream of memory is read fastest; then it takes
-  /// from the ends of the others' shares, since cores of a virtual machine are not equally fast for
-  /// long.
+  /// Calls f(worker, items) over [0, n), n < 2^31, at most `grain` items at a time. A worker goes
+  /// through an even share of its own in order, since one stream of memory is read fastest; then it
+  /// takes from the ends of the others' shares, since cores of a virtual machine are not equally
+  /// fast for long.
   template <class Function>
   void for_each(int64_t n, int64_t grain, const Function& f) {
+    for_each(
+        n, grain, [](int) {}, f);
+  }
+
+  /// The same, with begin(worker) before a worker's first items.
+  template <class Begin, class Function>
+  void for_each(int64_t n, int64_t grain, const Begin& begin, const Function& f) {
+    if (n <= 0) return;
     if (size() == 1 || n <= grain) {
-      if (n > 0) f(0, Range{0, n});
+      begin(0);
+      f(0, Range{0, n});
       return;
     }
     for (int worker = 0; worker < size(); ++worker)
       shares_[static_cast<size_t>(worker)].reset({n * worker / size(), n * (worker + 1) / size()});
     run([&](int worker) {
+      begin(worker);
       for (int i = 0; i < size(); ++i) {
         Share& share = shares_[static_cast<size_t>((worker + i) % size())];
         for (Range items = share.take(grain, i == 0); !items.empty();

@@ -1,6 +1,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <limits>
 #include <optional>
 
 #include "test_device.h"
@@ -220,6 +221,26 @@ TEST_CASE("a head cut by positions merges to the reference's") {
                    .out = out.data(),
                    .q_stride = problem.q_stride()});
       check_near(out, problem.kept(dtype).exact(), kTolerance);
+    }
+  }
+}
+
+TEST_CASE("a CPU unit's state of no positions is empty") {
+  for (const KernelSet* set : attention_sets()) {
+    const TestUnit unit(*set, 2);
+    for (const int64_t tokens : {2, 20}) {
+      const CpuProblem problem({tokens, 300});
+      const TestKv cache = problem.cache(*unit, DType::kF16, {512, 1024});
+      const TestKv step = problem.step(*unit, DType::kF16);
+      AttentionArgs part = problem.args(cache, step, {512, 1024});
+      part.include_new = false;
+      std::vector<float> state(static_cast<size_t>(tokens * problem.state_stride()), 7);
+      part.state = state.data();
+      unit->attention(part);
+      int64_t wrong = 0;
+      for (size_t i = 0; i < state.size(); ++i)
+        wrong += state[i] != (i % 66 == 64 ? -std::numeric_limits<float>::infinity() : 0);
+      CHECK(wrong == 0);
     }
   }
 }
