@@ -84,10 +84,7 @@ class QuantPanels {
     return tile.ask_ahead == AskAhead::kNever && tile.k > 4096;
   }
   static constexpr int kTokens = kHasTiles ? 16 : kMaxTokens;
-  /// With so few tokens there is so little arithmetic a line that LinearTile::ask_ahead counts.
-  /// (Zen 4, one core, share of the read, asking ahead and not: Q8_0 of 2 tokens 72, 85 %, of 4 78,
-  /// 58 %; Q4_0 of 2 95, 79 %.)
-  static constexpr int kFewTokens = f.low_bits == 8 ? 2 : 1;
+  static constexpr bool kWide = f.low_bits == 8;
   static constexpr int kGroups = 8 / kSubs;  ///< of four quants, in a sub-block
 
   /// Whether a block of so many tokens is multiplied by tiles. A tile takes as long for one token

@@ -46,7 +46,7 @@ struct LinearTile {
   int64_t tokens = 0;
   float* y = nullptr;  ///< [tokens x y_stride]
   int64_t y_stride = 0;
-  AskAhead ask_ahead = AskAhead::kOnce;  ///< for one token, or few; for more it is at least kOnce
+  AskAhead ask_ahead = AskAhead::kOnce;  ///< for one token; more may ask where one does not
 };
 
 inline constexpr int64_t kTileTokens = 16;
