@@ -16,30 +16,34 @@ struct CpuDevice::QkvHeads {
   Range heads;  ///< in their matrix
 };
 
-/// All of q's heads come before k's, and those before v's: a worker's share is few streams of
-/// weights.
+/// A worker's even share of the kv heads is three streams of weights: its heads of q, then of k,
+/// then of v. So it will mostly attend what it wrote itself, too.
 void CpuDevice::qkv(const QkvArgs& args) {
   using Kind = QkvHeads::Kind;
-  const Range kv = args.kv_heads, queries{kv.begin * args.group, kv.end * args.group};
-  const QkvHeads all[] = {{Kind::kQuery, cpu_matrix(args.wq), args.bq, args.q_norm, queries},
-                          {Kind::kKey, cpu_matrix(args.wk), args.bk, args.k_norm, kv},
-                          {Kind::kValue, cpu_matrix(args.wv), args.bv, nullptr, kv}};
   const int64_t columns = round_up(args.head_dim, kPanelColumns);
   const int64_t piece = std::max<int64_t>(1, piece_columns(args.input.tokens, 1) / columns);
+  const int64_t share = std::max<int64_t>(1, args.kv_heads.size() / team_.size());
+  const CpuMatrix &wq = cpu_matrix(args.wq), &wk = cpu_matrix(args.wk), &wv = cpu_matrix(args.wv);
   const auto run = [&](const PreparedInput& input, int worker, Range items) {
-    int64_t before = 0;  // heads of matrices before this one
-    for (QkvHeads matrix : all) {
-      const Range mine = intersect(items, {before, before + matrix.heads.size()});
-      const int64_t first = matrix.heads.begin - before;
-      before += matrix.heads.size();
-      for (int64_t i = mine.begin; i < mine.end; i += piece) {
-        matrix.heads = {first + i, first + std::min(i + piece, mine.end)};
-        qkv_heads(args, matrix, input, worker);
+    int64_t before = 0;  // items of the shares and matrices before
+    for (int64_t kv_head = args.kv_heads.begin; kv_head < args.kv_heads.end; kv_head += share) {
+      const Range kv{kv_head, std::min(kv_head + share, args.kv_heads.end)};
+      const Range queries{kv.begin * args.group, kv.end * args.group};
+      for (const QkvHeads& all : {QkvHeads{Kind::kQuery, wq, args.bq, args.q_norm, queries},
+                                  QkvHeads{Kind::kKey, wk, args.bk, args.k_norm, kv},
+                                  QkvHeads{Kind::kValue, wv, args.bv, nullptr, kv}}) {
+        const Range mine = intersect(items, {before, before + all.heads.size()});
+        const int64_t first = all.heads.begin - before;
+        before += all.heads.size();
+        for (int64_t i = mine.begin; i < mine.end; i += piece) {
+          QkvHeads heads = all;
+          heads.heads = {first + i, first + std::min(i + piece, mine.end)};
+          qkv_heads(args, heads, input, worker);
+        }
       }
     }
   };
-  for_each_of(args.input, {&all[0].weights, &all[1].weights, &all[2].weights},
-              queries.size() + 2 * kv.size(), piece, run);
+  for_each_of(args.input, {&wq, &wk, &wv}, args.kv_heads.size() * (args.group + 2), piece, run);
 }
 
 void CpuDevice::qkv_heads(const QkvArgs& args, const QkvHeads& of, const PreparedInput& input,
