@@ -93,15 +93,16 @@ template <int kLargest, int N, int T>
     acc[0] = dot_u7<kLargest, N>(acc[0], w, x);
 }
 
-/// What a block of T tokens does where one does best without asking: it has more arithmetic a line,
-/// the less so the wider the weights. (Zen 4, one core, share of the read, asking once and not:
-/// Q8_0 of 2 tokens 72, 85 %, of 4 78, 58 %; Q4_0 of 2 95, 79 %. Two cores, a step of 4 tokens,
-/// asking once over asking twice: Q8_0 1.03 with one L3, 1.12 with two, BF16 1.03; 0.97 to 0.99 of
-/// Q4_0, Q4_K and Q6_K. Of 8 of Q8_0 0.93.)
-constexpr AskAhead unasked(int tokens, bool wide) {
+/// How weights of some tokens are asked for where those of one are best not: there is more
+/// arithmetic a line, the less so the wider the weights. (Zen 4, one core, share of the read,
+/// asking once and not: Q8_0 of 2 tokens 72, 85 %, of 4 78, 58 %; Q4_0 of 2 95, 79 %. Two cores,
+/// time of a step of 4 tokens that asks once over that of one that asks twice: Q8_0 1.03 with one
+/// L3, 1.12 with an L3 each, BF16 1.03; 0.97 to 0.99 of Q4_0, Q4_K and Q6_K. Of 8 tokens of Q8_0
+/// 0.93.)
+constexpr AskAhead unasked(int64_t tokens, bool wide) {
   if (tokens == 1) return AskAhead::kNever;
   if (!wide || tokens > 4) return AskAhead::kOnce;
-  return tokens == 4 ? AskAhead::kTwice : AskAhead::kNever;
+  return tokens > 2 ? AskAhead::kTwice : AskAhead::kNever;
 }
 
 /// What rows of floats have in common.
@@ -181,7 +182,7 @@ void linear_block(const LinearTile& tile, int64_t panel, int64_t token) {
       .x_stride = tile.x.row_bytes,
       .k = tile.k,
       .ask_ahead = token > 0                            ? AskAhead::kNever
-                   : tile.ask_ahead == AskAhead::kNever ? unasked(T, Panels::kWide)
+                   : tile.ask_ahead == AskAhead::kNever ? unasked(tile.tokens, Panels::kWide)
                                                         : tile.ask_ahead};
   Vec acc[P][T];
 #pragma GCC unroll 16

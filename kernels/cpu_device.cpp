@@ -8,7 +8,6 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
-#include <utility>
 
 #include "kernels/error.h"
 #include "kernels/memory.h"
@@ -41,13 +40,15 @@ int64_t bytes_of(const PreparedInput& input) {
 
 }  // namespace
 
-void PreparedInput::make_room(const std::array<bool, 3>& formats, int64_t tokens, int64_t k) {
+void PreparedInput::make_room(const std::array<bool, 3>& formats, int64_t tokens,
+                              int64_t k_of_rows) {
+  k = k_of_rows;
   rows = {};
-  for (size_t format = 0; format < formats.size(); ++format) {
-    if (!formats[format]) continue;
-    const int64_t stride = activation_row_bytes(static_cast<ActivationFormat>(format), k);
-    grow(memory[format], tokens * stride + 64);
-    rows[format] = {.base = aligned<std::byte>(memory[format]), .row_bytes = stride, .k = k};
+  for (const ActivationFormat format : kActivationFormats) {
+    const auto i = static_cast<size_t>(format);
+    if (!formats[i]) continue;
+    grow(memory[i], tokens * activation_row_bytes(format, k) + 64);
+    rows[i] = aligned<std::byte>(memory[i]);
   }
 }
 
@@ -155,35 +156,34 @@ void CpuDevice::read(std::byte* to, const std::byte* from, int64_t bytes) {
 }
 
 /// Normalises and prepares rows of an input, in every format that is read.
-void CpuDevice::prepare(const LinearInput& input, Range tokens, PreparedInput& into, int worker) {
+void CpuDevice::prepare(const LinearInput& input, Range tokens, const PreparedInput& into,
+                        int worker) {
   std::vector<float>& normed = scratch_[static_cast<size_t>(worker)].normed;
-  for (size_t format = 0; format < into.rows.size(); ++format) {
-    const Activations& rows = into.rows[format];
-    if (rows.base == nullptr) continue;
-    std::byte* base = aligned<std::byte>(into.memory[format]);
-    grow(normed, rows.k);
-    for (int64_t t = tokens.begin; t < tokens.end; ++t) {
-      const float* row = input.x + t * rows.k;
-      if (input.norm_weight != nullptr) {
-        kernels_.rms_norm(row, input.norm_weight, input.norm_eps, rows.k, normed.data());
-        row = normed.data();
-      }
-      kernels_.prepare(static_cast<ActivationFormat>(format), row, rows.k,
-                       base + t * rows.row_bytes);
+  grow(normed, into.k);
+  for (int64_t t = tokens.begin; t < tokens.end; ++t) {
+    const float* row = input.x + t * into.k;
+    if (input.norm_weight != nullptr) {
+      kernels_.rms_norm(row, input.norm_weight, input.norm_eps, into.k, normed.data());
+      row = normed.data();
     }
+    for (const ActivationFormat format : kActivationFormats)
+      if (into.rows[static_cast<size_t>(format)] != nullptr)
+        kernels_.prepare(format, row, into.k, into.row(format, t));
   }
 }
 
 /// y[t - tokens.begin][c] of the panels' columns, unchecked and unfinished: an epilogue follows.
 void CpuDevice::multiply(const PreparedInput& input, const CpuMatrix& weights, Range panels,
                          Range tokens, float* y, int64_t y_stride) {
-  Activations x = input.in(kernels_.format(weights.dtype));
-  x.base = static_cast<const std::byte*>(x.base) + tokens.begin * x.row_bytes;
+  const ActivationFormat format = kernels_.format(weights.dtype);
+  assert(tokens.size() * y_stride <= kMostTokensAtOnce * kMaxTileColumns && input.k == weights.k);
   kernels_.linear({.dtype = weights.dtype,
                    .panels = weights.panel(panels.begin),
                    .num_panels = panels.size(),
                    .k = weights.k,
-                   .x = x,
+                   .x = {.base = input.row(format, tokens.begin),
+                         .row_bytes = activation_row_bytes(format, input.k),
+                         .k = input.k},
                    .tokens = tokens.size(),
                    .y = y,
                    .y_stride = y_stride,
@@ -193,6 +193,7 @@ void CpuDevice::multiply(const PreparedInput& input, const CpuMatrix& weights, R
 /// Columns of each of some matrices that a worker multiplies at once by a step's tokens: a multiple
 /// of kPieceColumns.
 int64_t CpuDevice::piece_columns(int64_t tokens, int64_t matrices) const {
+  assert(tokens > 0);
   if (tokens > kernels_.tokens_at_once) return kPieceColumns;
   const int64_t dots = kPieceDots / (tokens * matrices);
   return std::max(kPieceColumns, dots / kPieceColumns * kPieceColumns);

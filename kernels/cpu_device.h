@@ -33,14 +33,17 @@ inline const CpuMatrix& cpu_matrix(const PlacedMatrix* matrix) {
   return static_cast<const CpuMatrix&>(*matrix);
 }
 
-/// Rows of an input as kernels read them, by ActivationFormat; no base where a format is not read.
+/// An input's rows of k as kernels read them, by ActivationFormat.
 struct PreparedInput {
-  std::array<Activations, 3> rows{};
+  int64_t k = 0;
+  std::array<std::byte*, 3> rows{};  ///< null where a format is not read
   std::array<std::vector<std::byte>, 3> memory;
 
   /// Before rows of these formats are prepared, [tokens x k].
-  void make_room(const std::array<bool, 3>& formats, int64_t tokens, int64_t k);
-  const Activations& in(ActivationFormat format) const { return rows[static_cast<size_t>(format)]; }
+  void make_room(const std::array<bool, 3>& formats, int64_t tokens, int64_t k_of_rows);
+  std::byte* row(ActivationFormat format, int64_t token) const {
+    return rows[static_cast<size_t>(format)] + token * activation_row_bytes(format, k);
+  }
 };
 
 /// Scratch of one worker.
@@ -83,7 +86,7 @@ class CpuDevice : public Device {
   void end_step() override { team_.rest(); }
 
  private:
-  void prepare(const LinearInput& input, Range tokens, PreparedInput& into, int worker);
+  void prepare(const LinearInput& input, Range tokens, const PreparedInput& into, int worker);
   template <class Function>
   void for_each_of(const LinearInput& input, std::initializer_list<const CpuMatrix*> matrices,
                    int64_t n, int64_t grain, const Function& f);
@@ -92,8 +95,7 @@ class CpuDevice : public Device {
                 float* y, int64_t y_stride);
 
   struct QkvHeads;
-  void qkv_heads(const QkvArgs& args, const QkvHeads& heads, const PreparedInput& input,
-                 int worker);
+  void qkv_heads(const QkvArgs& args, const QkvHeads& of, const PreparedInput& input, int worker);
   void store_head(const QkvArgs& args, const QkvHeads& of, int64_t head, int64_t token,
                   float* values);
 
@@ -114,8 +116,8 @@ class CpuDevice : public Device {
   std::vector<float> chunk_states_;
 };
 
-/// Prepares an input of `matrices`, and calls f(input as prepared, worker, items) over [0, n) as
-/// Team::for_each() does.
+/// Prepares an input of `matrices`, all of one k, and calls f(input as prepared, worker, items)
+/// over [0, n) as Team::for_each() does, but that no n is too small to be shared.
 template <class Function>
 void CpuDevice::for_each_of(const LinearInput& input,
                             std::initializer_list<const CpuMatrix*> matrices, int64_t n,

@@ -16,8 +16,9 @@ struct CpuDevice::QkvHeads {
   Range heads;  ///< in their matrix
 };
 
-/// A worker's even share of the kv heads is three streams of weights: its heads of q, then of k,
-/// then of v. So it will mostly attend what it wrote itself, too.
+/// Heads come by the workers' even shares of the kv heads: a share's of q, of k, then of v. So a
+/// worker reads few streams of weights, and will mostly attend what it wrote itself, where the kv
+/// heads divide evenly.
 void CpuDevice::qkv(const QkvArgs& args) {
   using Kind = QkvHeads::Kind;
   const int64_t columns = round_up(args.head_dim, kPanelColumns);

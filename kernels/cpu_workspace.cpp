@@ -12,8 +12,7 @@ constexpr int64_t kWidestElement = 4;
 /// By ActivationFormat.
 std::array<int64_t, 3> prepared_bytes(int64_t tokens, int64_t k) {
   std::array<int64_t, 3> bytes{};
-  for (const ActivationFormat format :
-       {ActivationFormat::kF32, ActivationFormat::kBF16, ActivationFormat::kQ8})
+  for (const ActivationFormat format : kActivationFormats)
     bytes[static_cast<size_t>(format)] = tokens * activation_row_bytes(format, k) + kLineBytes;
   return bytes;
 }

@@ -11,19 +11,23 @@
 
 namespace tandem {
 
-/// Columns that a worker takes at once, at least: as many as stay in the L2 where their weights are
-/// read again for the next tokens. (Last pieces of 16 cost 1 % of a token.)
+/// Columns that a worker takes at once where their weights are read again for the next tokens, for
+/// the most part from the L2; elsewhere at least so many. (Zen 4, two cores, one token of Q4_0 or
+/// Q6_K: last pieces of 16 columns take 1 % of it more.)
 inline constexpr int64_t kPieceColumns = 64;
 /// Raw dot products of a piece whose weights are read once: as many as stay in the L1. Between two
 /// pieces the stream of weights stands still for half a microsecond to a whole one. (Zen 4, two
-/// cores with an L3 each, one token, step of pieces of 64 columns over that of 256, 1024: Q4_K
-/// 1.09, 1.12, Q6_K 1.10, 1.14, Q4_0 1.05, 1.07, BF16 1.02, 1.02; with one L3 half of that.)
+/// cores with an L3 each, time of one token in pieces of 64 columns over that in pieces of 256, of
+/// 1024: Q4_K 1.09, 1.12, Q6_K 1.10, 1.14, Q4_0 1.05, 1.07, BF16 1.02, 1.02; half of that gain with
+/// one L3. 512 are within 1 % of 1024.)
 inline constexpr int64_t kPieceDots = 4096;
 /// Columns of a worker's tile of dot products, for kMostTokensAtOnce.
 inline constexpr int64_t kMaxTileColumns = std::max(2 * kPieceColumns, kMaxHeadDim);
-/// So few that one worker would prepare them while the others wait: each prepares them for itself
-/// instead, and reads no other's lines. (Zen 4, two cores, one token of Q4_0: 1.011 times as fast
-/// on cores that share an L3, 1.044 times where they do not: 90 inputs took 190 and 590 us.)
+static_assert(kPieceDots <= kMostTokensAtOnce * kMaxTileColumns);
+/// So few that one worker would prepare them while the others wait, who would then read from its
+/// caches: each prepares them for itself instead. (Zen 4, two cores, one token of Q4_0, whose 90
+/// inputs took one worker 190 us with one L3 and 590 us with an L3 each: 1.01 and 1.04 times as
+/// fast. Not measured on larger teams.)
 inline constexpr int64_t kOwnTokens = 2;
 
 /// Sizes of the parts of CpuDevice's scratch, in elements.

@@ -88,7 +88,7 @@ struct LinearArgs {
   LinearInput input;
   const PlacedMatrix* weights = nullptr;
   Range columns;       ///< cut on kColumnAlign, except a ragged last end
-  float* y = nullptr;  ///< [tokens x y_stride], only `columns` are touched
+  float* y = nullptr;  ///< [tokens x y_stride], only `columns` are touched; not the input's memory
   int64_t y_stride = 0;
   bool add = false;
   bool publish = true;  ///< other units or the host read the result (here and below)

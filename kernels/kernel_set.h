@@ -19,6 +19,9 @@ enum class ActivationFormat : uint8_t {
           ///< first 16 of them [k/32], and float scale x sum [k/32]
 };
 
+inline constexpr ActivationFormat kActivationFormats[] = {
+    ActivationFormat::kF32, ActivationFormat::kBF16, ActivationFormat::kQ8};
+
 /// Prepared rows of several tokens, all in one format. Row t starts at base + t * row_bytes.
 struct Activations {
   const void* base = nullptr;

@@ -13,8 +13,8 @@
 
 namespace tandem {
 
-/// Items that one worker is to do: it takes from the front, others from the back. Half of what is
-/// left at most is taken at once, so that nobody waits long for another's last piece.
+/// Items that one worker is to do: it takes from the front, others from the back. Of what is left
+/// half is taken at once, at most, so that nobody waits long for another's last piece.
 class alignas(64) Share {
  public:
   void reset(Range items) { bounds_.store(pack(items), std::memory_order_relaxed); }
@@ -67,17 +67,18 @@ class Team {
         &f);
   }
 
-  /// Calls f(worker, items) over [0, n), n < 2^31, at most `grain` items at a time. A worker goes
-  /// through an even share of its own in order, since one stream of memory is read fastest; then it
+  /// Calls f(worker, items) over [0, n), n < 2^31. A worker goes through an even share of its own
+  /// in order, `grain` items at most at a time, since one stream of memory is read fastest; then it
   /// takes from the ends of the others' shares, since cores of a virtual machine are not equally
-  /// fast for long.
+  /// fast for long. `grain` items and fewer are not shared, but all worker 0's; so are those of a
+  /// team of one.
   template <class Function>
   void for_each(int64_t n, int64_t grain, const Function& f) {
     for_each(
         n, grain, [](int) {}, f);
   }
 
-  /// The same, with begin(worker) before a worker's first items.
+  /// The same, with begin(worker) before a worker's first items, also where it gets none.
   template <class Begin, class Function>
   void for_each(int64_t n, int64_t grain, const Begin& begin, const Function& f) {
     if (n <= 0) return;

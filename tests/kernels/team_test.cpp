@@ -3,7 +3,8 @@
 #include <doctest/doctest.h>
 
 #include <array>
-#include <mutex>
+#include <atomic>
+#include <vector>
 
 using namespace tandem;
 
