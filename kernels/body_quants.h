@@ -2,27 +2,28 @@
 // isa_body.cpp only, inside the namespace of an instruction set.
 #pragma once
 
+/// The bytes of group g, one per quant. What parts there are is constant: as variables of an
+/// unrolled loop GCC shifts by registers.
+template <class Format, int g>
+[[gnu::always_inline]] inline Bytes group_of(const std::byte* quants) {
+  constexpr QuadPlace place(Format::kFormat, g);
+  constexpr QuadPlace::Part low = place.parts[0], middle = place.parts[1], high = place.parts[2];
+  const auto line = [quants](QuadPlace::Part part) { return load_bytes(quants + 64 * part.line); };
+  if constexpr (low.bits == 8) return line(low);
+  Bytes w = bits_of(line(low), low.shift, (1 << low.bits) - 1);
+  if constexpr (place.count > 1)
+    w = with_bits(w, line(middle), middle.shift, (1 << middle.bits) - 1, low.bits);
+  if constexpr (place.count > 2)
+    w = with_bits(w, line(high), high.shift, (1 << high.bits) - 1, low.bits + middle.bits);
+  return w;
+}
+
 /// The eight groups of 32 elements as bytes, one per quant.
-template <class Format>
-void unpack_quants(const std::byte* quants, Bytes (&w)[8]) {
-  constexpr QuantFormat f = Format::kFormat;
-  const auto line = [quants](int i) { return load_bytes(quants + 64 * i); };
-#pragma GCC unroll 16
-  for (int g = 0; g < 8; ++g)
-    w[g] = f.low_bits == 8   ? line(g)
-           : f.low_bits == 4 ? bits_of(line(g % 4), g < 4 ? 0 : 4, 15)
-                             : bits_of(line(g / 4), 2 * (g % 4), 3);
-  if constexpr (f.high_bits > 0) {
-#pragma GCC unroll 16
-    for (int g = 0; g < 8; ++g)
-      w[g] = f.high_bits == 1
-                 ? with_bits(w[g], line(f.low_bits), g, 1, f.low_bits)
-                 : with_bits(w[g], line(f.low_bits + g / 4), 2 * (g % 4), 3, f.low_bits);
-  }
-  if constexpr (f.table) {
-#pragma GCC unroll 16
-    for (int g = 0; g < 8; ++g) w[g] = values_of(w[g], kIq4Values);
-  }
+template <class Format, int g = 0>
+[[gnu::always_inline]] inline void unpack_quants(const std::byte* quants, Bytes (&w)[8]) {
+  w[g] = group_of<Format, g>(quants);
+  if constexpr (Format::kFormat.table) w[g] = values_of(w[g], kIq4Values);
+  if constexpr (g < 7) unpack_quants<Format, g + 1>(quants, w);
 }
 
 /// d and the minimums' factor of a superblock, or of a block without scales.

@@ -12,34 +12,20 @@
 namespace tandem {
 namespace {
 
-/// Where the quads of a group lie in the planes: see QuantFormat.
-template <class Format>
-struct QuadPlace {
-  static constexpr QuantFormat f = Format::kFormat;
-  int low_line, low_shift, high_line = 0, high_shift = 0;
-
-  constexpr explicit QuadPlace(int g)
-      : low_line(f.low_bits == 4 ? g % 4 : g / 4),
-        low_shift(f.low_bits == 4 ? g / 4 * 4 : g % 4 * 2) {
-    if (f.high_bits == 0) return;
-    high_line = f.low_bits + (f.high_bits == 1 ? 0 : g / 4);
-    high_shift = f.high_bits == 1 ? g : g % 4 * 2;
-  }
-};
-
 /// Quants of one column into planes.
 template <class Format>
 void pack_quants(const Quants& from, int64_t column, std::byte* planes) {
   constexpr QuantFormat f = Format::kFormat;
   uint32_t lines[f.low_bits + f.high_bits] = {};
   for (int g = 0; g < 8; ++g) {
-    const QuadPlace<Format> place(g);
+    const QuadPlace place(f, g);
     uint32_t quad;
     std::memcpy(&quad, from.q + 4 * g, 4);
-    lines[place.low_line] |= (quad & in_every_byte(f.low_bits)) << place.low_shift;
-    if (f.high_bits > 0)
-      lines[place.high_line] |= (quad >> f.low_bits & in_every_byte(f.high_bits))
-                                << place.high_shift;
+    for (int i = 0; i < place.count; ++i) {
+      const QuadPlace::Part part = place.parts[i];
+      lines[part.line] |= (quad & in_every_byte(part.bits)) << part.shift;
+      quad >>= part.bits;
+    }
   }
   for (size_t i = 0; i < std::size(lines); ++i)
     std::memcpy(planes + 64 * i + 4 * static_cast<size_t>(column), &lines[i], 4);
@@ -117,11 +103,12 @@ Quants unpack_quants(const std::byte* panel, int64_t b, int64_t column) {
     return quad;
   };
   for (int g = 0; g < 8; ++g) {
-    const QuadPlace<Format> place(g);
-    uint32_t quad = line(place.low_line) >> place.low_shift & in_every_byte(f.low_bits);
-    if (f.high_bits > 0)
-      quad |= (line(place.high_line) >> place.high_shift & in_every_byte(f.high_bits))
-              << f.low_bits;
+    const QuadPlace place(f, g);
+    uint32_t quad = 0;
+    for (int i = 0, bits = 0; i < place.count; bits += place.parts[i++].bits)
+      quad |=
+          (line(place.parts[i].line) >> place.parts[i].shift & in_every_byte(place.parts[i].bits))
+          << bits;
     std::memcpy(out.q + 4 * g, &quad, 4);
   }
   return out;
