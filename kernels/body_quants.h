@@ -80,7 +80,8 @@ class QuantPanels {
   // 2048, 102, 96 % of 14336.)
   static constexpr int kPanelsOfOne = f.low_bits == 8 ? 1 : 4;
   /// Not beside requests ahead, which stop the prefetchers that four streams need (Zen 4, Q4_K of
-  /// k = 5632: 77 % -> 69 %). At 4096 Q6_K loses what Q4_K gains.
+  /// k = 5632: 77 % -> 69 %). At 4096 Q6_K lost what Q4_K gained,
+  /// when its quants were two planes.
   static bool side_by_side(const LinearTile& tile) {
     return tile.ask_ahead == AskAhead::kNever && tile.k > 4096;
   }

@@ -62,8 +62,8 @@ struct QuadPlace {
     if (f.low_bits + f.high_bits == 6) {
       // Three of four groups are the lower bits of a line each, the fourth is in their upper two:
       // as many bytes as planes of four and of two bits, and 18 operations to take them apart, not
-      // 26. (Zen 4, Q6_K from the L2 35 -> 28 us, one core, one token 76..81 -> 92..99 % of a
-      // read.)
+      // 26. (Zen 4, one token of Q6_K from the L2 33 -> 27 us, one core, in turn 88..91 -> 99..104
+      // % of a read.)
       const int first = g / 4 * 3;
       if (g % 4 < 3) {
         parts[0] = {first + g % 4, 0, 6};

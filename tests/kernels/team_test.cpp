@@ -6,6 +6,8 @@
 #include <atomic>
 #include <vector>
 
+#include "test_device.h"
+
 using namespace tandem;
 
 namespace {
@@ -14,7 +16,8 @@ namespace {
 struct Three {
   Three() { team.wake(); }
   ~Three() { team.rest(); }
-  Team team{{0, 0, 0}, true};
+  KeptAffinity affinity;
+  Team team{std::vector<int>(3, affinity.cores(1).front()), true};
 };
 
 }  // namespace

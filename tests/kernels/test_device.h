@@ -12,24 +12,37 @@
 
 namespace tandem {
 
-/// An open unit within a step; the calling thread gets its affinity back afterwards.
-class TestUnit {
+/// The calling thread gets its affinity back afterwards.
+class KeptAffinity {
  public:
-  /// `workers` threads on the allowed cores in turn, so that three share two cores.
-  explicit TestUnit(const KernelSet& set, int workers = 1) {
-    sched_getaffinity(0, sizeof before_, &before_);
+  KeptAffinity() { sched_getaffinity(0, sizeof before_, &before_); }
+  ~KeptAffinity() { sched_setaffinity(0, sizeof before_, &before_); }
+  KeptAffinity(const KeptAffinity&) = delete;
+  KeptAffinity& operator=(const KeptAffinity&) = delete;
+
+  /// The allowed cores in turn, so that three workers share two cores.
+  std::vector<int> cores(int workers) const {
     std::vector<int> allowed, cores;
     for (int core = 0; core < CPU_SETSIZE; ++core)
       if (CPU_ISSET(static_cast<size_t>(core), &before_)) allowed.push_back(core);
     for (int i = 0; i < workers; ++i)
       cores.push_back(allowed[static_cast<size_t>(i) % allowed.size()]);
-    device_ = open_cpu_device({.cores = cores, .isa = std::string(set.name), .yield = true});
+    return cores;
+  }
+
+ private:
+  cpu_set_t before_;
+};
+
+/// An open unit of some workers within a step.
+class TestUnit {
+ public:
+  explicit TestUnit(const KernelSet& set, int workers = 1)
+      : device_(open_cpu_device(
+            {.cores = affinity_.cores(workers), .isa = std::string(set.name), .yield = true})) {
     device_->begin_step();
   }
-  ~TestUnit() {
-    device_->end_step();
-    sched_setaffinity(0, sizeof before_, &before_);
-  }
+  ~TestUnit() { device_->end_step(); }
   TestUnit(const TestUnit&) = delete;
   TestUnit& operator=(const TestUnit&) = delete;
 
@@ -37,7 +50,7 @@ class TestUnit {
   Device& operator*() const { return *device_; }
 
  private:
-  cpu_set_t before_;
+  KeptAffinity affinity_;
   std::unique_ptr<Device> device_;
 };
 
