@@ -261,7 +261,7 @@ struct PlaneBlock {
   static constexpr int kOffset = Source::kFormat.offset;
   static constexpr bool kTable = Source::kFormat.table;
   static constexpr bool kScaled = Source::kFormat.superblock > 32;
-  static constexpr bool kNibbles = Source::kFormat.nibble_scales;
+  static constexpr bool kNibbles = Source::kFormat.scale_bits == 4;
   static constexpr int kSubs = kLayout.elements / kSub;
   static constexpr uint32_t kLowMask = in_every_byte(kLowBits);
   static constexpr uint32_t kHighMask = in_every_byte(kHighBits);

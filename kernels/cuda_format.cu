@@ -67,8 +67,8 @@ void add_scales(const Quants& from, int64_t block, Chunk& chunk) {
     for (int64_t i = 0; i < 32 / f.sub; ++i) {
       const int64_t sub = block * (32 / f.sub) + i;
       const uint32_t scale = static_cast<uint8_t>(from.scale[i]), min = from.min[i];
-      chunk.scales |= (f.nibble_scales ? scale | min << 4 : scale) << 8 * sub;
-      if (f.has_min && !f.nibble_scales) chunk.scales |= min << 8 * (kSubs + sub);
+      chunk.scales |= (f.scale_bits == 4 ? scale | min << 4 : scale) << 8 * sub;
+      if (f.has_min && f.scale_bits != 4) chunk.scales |= min << 8 * (kSubs + sub);
     }
   }
 }

@@ -50,7 +50,7 @@ constexpr ColumnLayout layout_of(const QuantFormat& f) {
   const int subs = f.superblock == 32 ? 0 : elements / static_cast<int>(f.sub);
   return {.elements = elements,
           .high_bytes = elements * f.high_bits / 8,
-          .scale_bytes = subs * (f.has_min && !f.nibble_scales ? 2 : 1),
+          .scale_bytes = subs * (f.has_min && f.scale_bits != 4 ? 2 : 1),
           .factor_bytes = f.has_min ? 4 : 2,
           .factor_elements = static_cast<int>(f.superblock)};
 }

@@ -7,7 +7,7 @@ namespace tandem {
 
 struct Q2_K {
   static constexpr QuantFormat kFormat{
-      .superblock = 256, .sub = 16, .low_bits = 2, .has_min = true, .nibble_scales = true};
+      .superblock = 256, .sub = 16, .low_bits = 2, .has_min = true, .scale_bits = 4};
   static constexpr int64_t kDAt = 80, kShiftAt = 82;
   static void decode(const std::byte* block, int64_t j, Quants& out) {
     out.d = half_at(block + kDAt);

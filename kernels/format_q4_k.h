@@ -7,7 +7,7 @@ namespace tandem {
 
 struct Q4_K {
   static constexpr QuantFormat kFormat{
-      .superblock = 256, .sub = 32, .low_bits = 4, .has_min = true};
+      .superblock = 256, .sub = 32, .low_bits = 4, .has_min = true, .scale_bits = 6};
   static constexpr int64_t kDAt = 0, kShiftAt = 2;
   static void decode(const std::byte* block, int64_t j, Quants& out) {
     out.d = half_at(block + kDAt);

@@ -7,8 +7,12 @@
 namespace tandem {
 
 struct Q5_K {
-  static constexpr QuantFormat kFormat{
-      .superblock = 256, .sub = 32, .low_bits = 4, .high_bits = 1, .has_min = true};
+  static constexpr QuantFormat kFormat{.superblock = 256,
+                                       .sub = 32,
+                                       .low_bits = 4,
+                                       .high_bits = 1,
+                                       .has_min = true,
+                                       .scale_bits = 6};
   static constexpr int64_t kDAt = 0, kShiftAt = 2;
   static void decode(const std::byte* block, int64_t j, Quants& out) {
     out.d = half_at(block + kDAt);

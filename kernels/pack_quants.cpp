@@ -2,7 +2,6 @@
 #include "kernels/pack_quants.h"
 
 #include <cstring>
-#include <iterator>
 
 #include "kernels/formats.h"
 #include "kernels/half.h"
@@ -12,23 +11,38 @@
 namespace tandem {
 namespace {
 
-/// Quants of one column into planes.
+/// Bits of a quad of one column into planes, where they were 0.
+void put_quad(const QuadPlace& place, uint32_t quad, int64_t column, std::byte* planes) {
+  for (int i = 0; i < place.count; ++i) {
+    const QuadPlace::Part part = place.parts[i];
+    std::byte* at = planes + 64 * part.line + 4 * column;
+    uint32_t line;
+    std::memcpy(&line, at, 4);
+    line |= (quad & in_every_byte(part.bits)) << part.shift;
+    std::memcpy(at, &line, 4);
+    quad >>= part.bits;
+  }
+}
+
+/// What put_quad() put there.
+uint32_t quad_at(const QuadPlace& place, int64_t column, const std::byte* planes) {
+  uint32_t quad = 0;
+  for (int i = 0, bits = 0; i < place.count; bits += place.parts[i++].bits) {
+    const QuadPlace::Part part = place.parts[i];
+    uint32_t line;
+    std::memcpy(&line, planes + 64 * part.line + 4 * column, 4);
+    quad |= (line >> part.shift & in_every_byte(part.bits)) << bits;
+  }
+  return quad;
+}
+
 template <class Format>
 void pack_quants(const Quants& from, int64_t column, std::byte* planes) {
-  constexpr QuantFormat f = Format::kFormat;
-  uint32_t lines[f.low_bits + f.high_bits] = {};
   for (int g = 0; g < 8; ++g) {
-    const QuadPlace place(f, g);
     uint32_t quad;
     std::memcpy(&quad, from.q + 4 * g, 4);
-    for (int i = 0; i < place.count; ++i) {
-      const QuadPlace::Part part = place.parts[i];
-      lines[part.line] |= (quad & in_every_byte(part.bits)) << part.shift;
-      quad >>= part.bits;
-    }
+    put_quad(Format::kFormat.quants_place(g), quad, column, planes);
   }
-  for (size_t i = 0; i < std::size(lines); ++i)
-    std::memcpy(planes + 64 * i + 4 * static_cast<size_t>(column), &lines[i], 4);
 }
 
 template <class Format>
@@ -39,10 +53,20 @@ void pack_scales(const Quants& from, int64_t block, int64_t column, std::byte* s
   if (f.superblock == 32) return;
   for (int64_t i = 0; i < 32 / f.sub; ++i) {
     const int64_t sub = block * (32 / f.sub) + i;
-    const auto scale = static_cast<std::byte>(from.scale[i]);
-    const auto min = static_cast<std::byte>(from.min[i]);
-    stretch[f.scales_at(sub) + column] = f.nibble_scales ? scale | min << 4 : scale;
-    if (f.has_min && !f.nibble_scales) stretch[f.minimums_at(sub) + column] = min;
+    const auto scale = static_cast<uint8_t>(from.scale[i]);
+    const uint8_t min = from.min[i];
+    std::byte* scales = stretch + f.scales_at(sub) + column;
+    if (f.scale_bits == 6) {
+      const int quad = static_cast<int>(sub / 4), shift = static_cast<int>(8 * (sub % 4));
+      std::byte* plane = stretch + f.scales_at(0);
+      put_quad(f.scales_place(quad), uint32_t{scale} << shift, column, plane);
+      put_quad(f.minimums_place(quad), uint32_t{min} << shift, column, plane);
+    } else if (f.scale_bits == 4) {
+      *scales = static_cast<std::byte>(scale | min << 4);
+    } else {
+      *scales = static_cast<std::byte>(scale);
+      if (f.has_min) stretch[f.minimums_at(sub) + column] = static_cast<std::byte>(min);
+    }
   }
 }
 
@@ -91,24 +115,22 @@ Quants unpack_quants(const std::byte* panel, int64_t b, int64_t column) {
   for (int64_t i = 0; f.superblock > 32 && i < 2; ++i) {
     const int64_t sub = (32 * block + 16 * i) / f.sub;
     const int scale = byte_at(stretch + f.scales_at(sub) + column);
-    const int min = f.nibble_scales ? scale >> 4
-                    : f.has_min     ? byte_at(stretch + f.minimums_at(sub) + column)
-                                    : 0;
-    out.scale[i] = static_cast<int8_t>(f.nibble_scales ? scale & 15 : scale);
-    out.min[i] = static_cast<uint8_t>(min);
+    if (f.scale_bits == 6) {
+      const int quad = static_cast<int>(sub / 4), shift = static_cast<int>(8 * (sub % 4));
+      const std::byte* plane = stretch + f.scales_at(0);
+      out.scale[i] = static_cast<int8_t>(quad_at(f.scales_place(quad), column, plane) >> shift);
+      out.min[i] = static_cast<uint8_t>(quad_at(f.minimums_place(quad), column, plane) >> shift);
+    } else if (f.scale_bits == 4) {
+      out.scale[i] = static_cast<int8_t>(scale & 15);
+      out.min[i] = static_cast<uint8_t>(scale >> 4);
+    } else {
+      out.scale[i] = static_cast<int8_t>(scale);
+      if (f.has_min)
+        out.min[i] = static_cast<uint8_t>(byte_at(stretch + f.minimums_at(sub) + column));
+    }
   }
-  const auto line = [planes = stretch + f.quants_at(block) + 4 * column](int i) {
-    uint32_t quad;
-    std::memcpy(&quad, planes + 64 * i, 4);
-    return quad;
-  };
   for (int g = 0; g < 8; ++g) {
-    const QuadPlace place(f, g);
-    uint32_t quad = 0;
-    for (int i = 0, bits = 0; i < place.count; bits += place.parts[i++].bits)
-      quad |=
-          (line(place.parts[i].line) >> place.parts[i].shift & in_every_byte(place.parts[i].bits))
-          << bits;
+    const uint32_t quad = quad_at(f.quants_place(g), column, stretch + f.quants_at(block));
     std::memcpy(out.q + 4 * g, &quad, 4);
   }
   return out;

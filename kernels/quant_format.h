@@ -9,15 +9,50 @@
 
 namespace tandem {
 
+/// Where the quads (four bytes of a column) of group g lie in the lines of planes: in parts, the
+/// lowest bits first.
+struct QuadPlace {
+  struct Part {
+    int line, shift, bits;
+  };
+  Part parts[3] = {};
+  int count = 1;
+
+  constexpr QuadPlace(int low_bits, int high_bits, int g) {
+    if (low_bits + high_bits == 6) {
+      // Three of four groups are the lower bits of a line each, the fourth is in their upper two:
+      // as many bytes as planes of four and of two bits, and 18 operations to take eight apart, not
+      // 26. (Zen 4, one token of Q6_K from the L2 33 -> 27 us, one core, in turn 88..91 -> 99..104
+      // % of a read.)
+      const int first = g / 4 * 3;
+      if (g % 4 < 3) {
+        parts[0] = {first + g % 4, 0, 6};
+      } else {
+        for (count = 0; count < 3; ++count) parts[count] = {first + count, 6, 2};
+      }
+      return;
+    }
+    parts[0] = low_bits == 8   ? Part{g, 0, 8}
+               : low_bits == 4 ? Part{g % 4, g / 4 * 4, 4}
+                               : Part{g / 4, g % 4 * 2, 2};
+    if (high_bits == 0) return;
+    parts[1] = high_bits == 1 ? Part{low_bits, g, 1} : Part{low_bits + g / 4, g % 4 * 2, 2};
+    count = 2;
+  }
+};
+
 /// A quant q of a column means d * scale * (q - offset), or d * scale * kIq4Values[q] with `table`;
 /// with minimums + shift * min. d and shift belong to a superblock, scale and min to a sub-block.
 ///
 /// A panel is a row of stretches, each of them `span` elements of 16 columns: d (f16), shift (f16),
-/// scales (int8) and minimums (uint8), then for every 32 elements the quants by planes of bits. In
-/// a plane, byte 4 c + j of a line belongs to column c and element 4 g + j of group g: the lower
-/// plane has bits of one group (8 bits: line g), of two groups (4 bits: g and g + 4 in line g % 4)
-/// or of four (2 bits: line g / 4, bits 2 (g % 4)) in a byte; the upper plane of all eight (1 bit:
-/// bit g of the only line), or of four. Quants of six bits are one plane: see QuadPlace.
+/// scales and minimums, then for every 32 elements the quants by planes of bits. In a plane, byte
+/// 4 c + j of a line belongs to column c and element 4 g + j of group g: the lower plane has bits
+/// of one group (8 bits: line g), of two groups (4 bits: g and g + 4 in line g % 4) or of four (2
+/// bits: line g / 4, bits 2 (g % 4)) in a byte; the upper plane of all eight (1 bit: bit g of the
+/// only line), or of four. Quants of six bits are one plane: see QuadPlace.
+///
+/// Scales are a row of int8, minimums one of uint8, or both are nibbles of one row of bytes. Of six
+/// bits each, both are one plane of four groups: the scales of eight sub-blocks, their minimums.
 struct QuantFormat {
   int64_t superblock;  ///< 32: no scales but d; or 256
   int64_t sub;         ///< 32 or 16
@@ -25,13 +60,13 @@ struct QuantFormat {
   int high_bits = 0;   ///< of the upper plane, 0, 1 or 2
   int offset = 0;      ///< none with `table`
   bool has_min = false;
-  bool nibble_scales = false;  ///< scale and minimum are 4 bits each, in one byte of the panel
+  int scale_bits = 8;  ///< of a scale, and of a minimum; 4 and 6 with has_min only
   bool table = false;
 
   constexpr int64_t span() const { return superblock == 32 ? 64 : superblock; }
   constexpr int64_t head_bytes() const { return superblock == 32 && has_min ? 128 : 64; }
   constexpr int64_t subs() const { return superblock == 32 ? 0 : superblock / sub; }
-  constexpr int64_t sub_bytes() const { return 16 * subs() * (has_min && !nibble_scales ? 2 : 1); }
+  constexpr int64_t sub_bytes() const { return subs() * (has_min ? 4 : 2) * scale_bits; }
   constexpr int64_t quant_bytes() const { return 64 * (low_bits + high_bits); }  ///< of 32 elements
   constexpr int64_t stretch_bytes() const {
     return head_bytes() + sub_bytes() + span() / 32 * quant_bytes();
@@ -44,41 +79,15 @@ struct QuantFormat {
   }
   constexpr int64_t scales_at(int64_t i) const { return head_bytes() + 16 * i; }
   constexpr int64_t minimums_at(int64_t i) const { return head_bytes() + 16 * (subs() + i); }
+  /// Of the scales (or minimums) of sub-blocks 4 g, .., 4 g + 3 in the plane at scales_at(0), where
+  /// they are of six bits.
+  static constexpr QuadPlace scales_place(int g) { return {4, 2, g}; }
+  static constexpr QuadPlace minimums_place(int g) { return {4, 2, 2 + g}; }
   constexpr int64_t quants_at(int64_t block) const {
     return head_bytes() + sub_bytes() + block * quant_bytes();
   }
-};
-
-/// Where the quads (four elements of a column) of group g lie in a block's lines: in parts, the
-/// lowest bits first.
-struct QuadPlace {
-  struct Part {
-    int line, shift, bits;
-  };
-  Part parts[3] = {};
-  int count = 1;
-
-  constexpr QuadPlace(const QuantFormat& f, int g) {
-    if (f.low_bits + f.high_bits == 6) {
-      // Three of four groups are the lower bits of a line each, the fourth is in their upper two:
-      // as many bytes as planes of four and of two bits, and 18 operations to take them apart, not
-      // 26. (Zen 4, one token of Q6_K from the L2 33 -> 27 us, one core, in turn 88..91 -> 99..104
-      // % of a read.)
-      const int first = g / 4 * 3;
-      if (g % 4 < 3) {
-        parts[0] = {first + g % 4, 0, 6};
-      } else {
-        for (count = 0; count < 3; ++count) parts[count] = {first + count, 6, 2};
-      }
-      return;
-    }
-    parts[0] = f.low_bits == 8   ? Part{g, 0, 8}
-               : f.low_bits == 4 ? Part{g % 4, g / 4 * 4, 4}
-                                 : Part{g / 4, g % 4 * 2, 2};
-    if (f.high_bits == 0) return;
-    parts[1] = f.high_bits == 1 ? Part{f.low_bits, g, 1} : Part{f.low_bits + g / 4, g % 4 * 2, 2};
-    count = 2;
-  }
+  /// Of the quants of elements 4 g, .., 4 g + 3 in a block's lines.
+  constexpr QuadPlace quants_place(int g) const { return {low_bits, high_bits, g}; }
 };
 
 /// 32 elements of a row, decoded. d and shift are f16.

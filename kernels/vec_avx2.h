@@ -148,6 +148,20 @@ inline IVec load_u4(const std::byte* p, int shift) {
           _mm256_and_si256(_mm256_srli_epi32(bytes.b, shift), mask)};
 }
 
+/// What times_byte() multiplies byte i of every lane with.
+struct ByteFactor {
+  Vec factor;
+};
+inline ByteFactor byte_factor(Vec factor) { return {factor}; }
+inline Vec times_byte(Bytes x, int i, const ByteFactor& by) {
+  const __m256i mask = _mm256_set1_epi32(255);
+  return mul(by.factor, to_float({_mm256_and_si256(_mm256_srli_epi32(x.a, 8 * i), mask),
+                                  _mm256_and_si256(_mm256_srli_epi32(x.b, 8 * i), mask)}));
+}
+
+/// x / 16, of multiples of it.
+inline IVec sixteenth(IVec x) { return {_mm256_srai_epi32(x.a, 4), _mm256_srai_epi32(x.b, 4)}; }
+
 inline __m256i load_quad(const int8_t* x) {
   int32_t quad;
   __builtin_memcpy(&quad, x, 4);

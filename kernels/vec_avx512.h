@@ -92,6 +92,22 @@ inline IVec load_u4(const std::byte* p, int shift) {
                            _mm512_set1_epi32(15))};
 }
 
+/// What times_byte() multiplies bytes with. Byte i of a lane becomes the lowest bits of 2^23: one
+/// shuffle and one fma, rounded once, instead of shuffle, conversion and multiplication.
+struct ByteFactor {
+  Vec factor, offset;
+};
+inline ByteFactor byte_factor(Vec factor) { return {factor, mul(factor, broadcast(-0x1p23f))}; }
+inline Vec times_byte(Bytes x, int i, const ByteFactor& by) {
+  const __m512i from = _mm512_add_epi32(_mm512_set4_epi32(12, 8, 4, 0), _mm512_set1_epi32(i));
+  const __m512i number =
+      _mm512_mask_shuffle_epi8(_mm512_set1_epi32(0x4b000000), 0x1111111111111111, x.v, from);
+  return fma({_mm512_castsi512_ps(number)}, by.factor, by.offset);
+}
+
+/// x / 16, of multiples of it.
+inline IVec sixteenth(IVec x) { return {_mm512_srai_epi32(x.v, 4)}; }
+
 inline int32_t load_quad(const int8_t* x) {
   int32_t quad;
   __builtin_memcpy(&quad, x, 4);
@@ -104,9 +120,15 @@ inline int32_t load_quad(const int8_t* x) {
 /// acc + sum of the 4 products (w - 128) * x per lane, for sums begun with start_offset8(sum of x).
 #ifdef __AVX512VNNI__
 inline IVec start_offset8(int32_t sum) { return ibroadcast(-128 * sum); }
-inline IVec dot_offset8(IVec acc, Bytes w, const int8_t* x) {
-  return {_mm512_dpbusd_epi32(acc.v, w.v, _mm512_set1_epi32(load_quad(x)))};
+/// acc + the products of w and the input's quad. Of the intrinsic and a broadcast GCC 12 makes two
+/// instructions. (Zen 4, 16 tokens of Q4_0 from the L2 206 -> 192 us, Q8_0 198 -> 193.)
+inline IVec dot_quad(IVec acc, Bytes w, const int8_t* x) {
+  asm("vpdpbusd %2%{1to16%}, %1, %0"
+      : "+v"(acc.v)
+      : "v"(w.v), "m"(*reinterpret_cast<const int8_t(*)[4]>(x)));
+  return acc;
 }
+inline IVec dot_offset8(IVec acc, Bytes w, const int8_t* x) { return dot_quad(acc, w, x); }
 #else
 inline IVec start_offset8(int32_t) { return ibroadcast(0); }
 inline IVec dot_offset8(IVec acc, Bytes w, const int8_t* x) {
@@ -124,7 +146,7 @@ constexpr int groups_at_once(int /*largest*/) { return 1; }
 template <int N>
 IVec dot_groups(IVec acc, const Bytes* w, const int8_t* x) {
   static_assert(N == 1);
-  return {_mm512_dpbusd_epi32(acc.v, w->v, _mm512_set1_epi32(load_quad(x)))};
+  return dot_quad(acc, *w, x);
 }
 #else
 /// How many groups' sums of two products fit in 16 bits together: they are widened once then.

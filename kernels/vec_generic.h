@@ -166,6 +166,20 @@ inline IVec load_u4(const std::byte* p, int shift) {
   return ieach([=](int i) { return (static_cast<int32_t>(p[i]) >> shift) & 15; });
 }
 
+/// What times_byte() multiplies byte i of every lane with.
+struct ByteFactor {
+  Vec factor;
+};
+inline ByteFactor byte_factor(const Vec& factor) { return {factor}; }
+inline Vec times_byte(const Bytes& x, int i, const ByteFactor& by) {
+  return each(
+      [&](int lane) { return by.factor.lane[lane] * static_cast<float>(x.byte[4 * lane + i]); });
+}
+/// x / 16, of multiples of it.
+inline IVec sixteenth(const IVec& x) {
+  return ieach([&](int i) { return x.lane[i] / 16; });
+}
+
 constexpr int groups_at_once(int /*largest*/) { return 1; }
 template <int N>
 IVec dot_groups(const IVec& acc, const Bytes* w, const int8_t* x) {

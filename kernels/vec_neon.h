@@ -174,14 +174,31 @@ inline IVec load_u4(const std::byte* p, int shift) {
   });
 }
 
+/// What times_byte() multiplies byte i of every lane with.
+struct ByteFactor {
+  Vec factor;
+};
+inline ByteFactor byte_factor(Vec factor) { return {factor}; }
+inline Vec times_byte(Bytes x, int i, const ByteFactor& by) {
+  return mul(by.factor, each<Vec>([&](int r) {
+               const uint32x4_t lanes = vreinterpretq_u32_u8(x.q[r]);
+               const uint32x4_t there = vshlq_u32(lanes, vdupq_n_s32(-8 * i));
+               return vcvtq_f32_u32(vandq_u32(there, vdupq_n_u32(255)));
+             }));
+}
+/// x / 16, of multiples of it.
+inline IVec sixteenth(IVec x) {
+  return each<IVec>([&](int i) { return vshrq_n_s32(x.q[i], 4); });
+}
+
 /// The same four bytes in every group.
 inline int8x16_t load_quad(const int8_t* x) {
   int32_t quad;
   __builtin_memcpy(&quad, x, 4);
   return vreinterpretq_s8_s32(vdupq_n_s32(quad));
 }
-constexpr int groups_at_once(int /*largest*/) { return 1; }
 #ifdef __ARM_FEATURE_MATMUL_INT8
+constexpr int groups_at_once(int /*largest*/) { return 1; }
 /// acc + sum of the 4 products w * x per lane.
 template <int N>
 IVec dot_groups(IVec acc, const Bytes* w, const int8_t* x) {
@@ -239,6 +256,7 @@ void dot_tokens(IVec (&acc)[T], const Bytes* w, const int8_t* x, int64_t x_strid
   }
 }
 #else
+constexpr int groups_at_once(int largest) { return largest <= 127 ? 1 : 0; }
 /// acc + sum of the 4 products w * x per lane.
 inline int32x4_t dot_quads(int32x4_t acc, int8x16_t w, int8x16_t x) {
 #ifdef __ARM_FEATURE_DOTPROD
