@@ -171,9 +171,10 @@ inline Vec odd_bf16(Bytes pairs) {
 #ifdef __AVX512BF16__
 inline constexpr bool kHasBF16Dot = true;
 inline Vec dot_bf16(Vec acc, Bytes w, const uint16_t* x) {
-  int32_t pair;
-  __builtin_memcpy(&pair, x, 4);
-  return {_mm512_dpbf16_ps(acc.v, (__m512bh)w.v, (__m512bh)_mm512_set1_epi32(pair))};
+  asm("vdpbf16ps %2%{1to16%}, %1, %0"
+      : "+v"(acc.v)
+      : "v"(w.v), "m"(*reinterpret_cast<const uint16_t(*)[2]>(x)));
+  return acc;
 }
 #else
 inline constexpr bool kHasBF16Dot = false;
