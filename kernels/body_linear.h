@@ -68,7 +68,7 @@ IVec dot_u7(IVec acc, const Bytes* w, const int8_t* x) {
   if constexpr (kAtOnce < N) acc = dot_u7<kLargest, N - kAtOnce>(acc, w + kAtOnce, x + 4 * kAtOnce);
   return acc;
 }
-/// The same for bytes with an offset of 128, of sums that start_offset8() began.
+/// The same for bytes with an offset of 128, of which sums begin at -kOffset8Taken * sum(x).
 template <int N>
 IVec dot_offset8(IVec acc, const Bytes* w, const int8_t* x) {
 #pragma GCC unroll 16
@@ -77,10 +77,10 @@ IVec dot_offset8(IVec acc, const Bytes* w, const int8_t* x) {
 }
 /// What dot() takes as kLargest for bytes with an offset of 128.
 inline constexpr int kOffset8 = 255;
-/// How many of T tokens go through dot() together: one, or kTokensAtOnce where the vector type has
-/// dot_tokens(), which multiplies bytes of either kind.
-template <int T>
-inline constexpr int kTogether = T < kTokensAtOnce ? T : kTokensAtOnce;
+/// How many of T tokens go through dot() together with each sub-block of a block of `subs`: one, or
+/// tokens_together() where the vector type has dot_tokens(), which multiplies bytes of either kind.
+template <int T, int subs>
+inline constexpr int kTogether = T < tokens_together(subs) ? T : tokens_together(subs);
 /// acc[t] + the products of N groups with the input of token t, which lies at x + t * x_stride.
 template <int kLargest, int N, int T>
 [[gnu::always_inline]] inline void dot(IVec (&acc)[T], const Bytes* w, const int8_t* x,

@@ -66,7 +66,7 @@ inline void swiglu(const float* gate, const float* up, int64_t n, float* out) {
 
 struct QuantizedBlock {
   float scale;
-  int32_t sum, first_sum;  ///< of the quants, and of the first 16
+  HalfSums sums;
 };
 /// One block of 32 as int8: q = round(x / d), d = max |x| / 127.
 inline QuantizedBlock quantize_block(const float* x, int8_t* q) {
@@ -77,8 +77,8 @@ inline QuantizedBlock quantize_block(const float* x, int8_t* q) {
   const IVec qb = round_to_int(mul(b, broadcast(inverse)));
   store_int8(q, qa);
   store_int8(q + 16, qb);
-  const int32_t first_sum = reduce_add(qa);
-  return {.scale = top / 127.0f, .sum = first_sum + reduce_add(qb), .first_sum = first_sum};
+  return {.scale = top / 127.0f,
+          .sums = {static_cast<int16_t>(reduce_add(qa)), static_cast<int16_t>(reduce_add(qb))}};
 }
 
 inline void prepare(ActivationFormat format, const float* x, int64_t k, void* row) {
@@ -98,9 +98,8 @@ inline void prepare(ActivationFormat format, const float* x, int64_t k, void* ro
       for (int64_t b = 0; b < k / 32; ++b) {
         const QuantizedBlock block = quantize_block(x + 32 * b, out.q + 32 * b);
         out.scale[b] = block.scale;
-        out.sum[b] = block.sum;
-        out.first_sum[b] = block.first_sum;
-        out.scaled_sum[b] = block.scale * static_cast<float>(block.sum);
+        out.sums[b] = block.sums;
+        out.scaled_sum[b] = block.scale * static_cast<float>(block.sums.first + block.sums.last);
       }
       return;
     }

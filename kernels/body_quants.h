@@ -189,8 +189,7 @@ class QuantPanels {
       upper[g] = bits_of(line, 0, 0xf0);
     }
     const int8_t* q = x.q + 32 * b;
-    const IVec sixteenfold = ibroadcast(-16 * kOffset * x.sum[b]);
-    const IVec sum = sixteenth(dot_u7<16 * kLargest, 4>(sixteenfold, upper, q + 16));
+    const IVec sum = sixteenth(dot_u7<16 * kLargest, 4>(start<1, 16>(x, b, 0), upper, q + 16));
     return dot_u7<kLargest, 4>(sum, lower, q);
   }
 
@@ -199,17 +198,17 @@ class QuantPanels {
   [[gnu::always_inline]] static void add_block(const Operands& o, int64_t b, const Bytes (&w)[8],
                                                const SubFactors<kSubs>& of, Vec (&acc)[T]) {
 #pragma GCC unroll 16
-    for (int t = 0; t < T; t += kTogether<T>) {
-      IVec sums[kSubs][kTogether<T>];
+    for (int t = 0; t < T; t += kTogether<T, kSubs>) {
+      IVec sums[kSubs][kTogether<T, kSubs>];
 #pragma GCC unroll 2
       for (int s = 0; s < kSubs; ++s) {
 #pragma GCC unroll 16
-        for (int j = 0; j < kTogether<T>; ++j) sums[s][j] = start(sum_of_sub(o.q8(t + j), b, s));
+        for (int j = 0; j < kTogether<T, kSubs>; ++j) sums[s][j] = start<T>(o.q8(t + j), b, s);
         dot<kLargest, kGroups>(sums[s], w + kGroups * s, o.q8(t).q + 32 * b + 4 * kGroups * s,
                                o.x_stride);
       }
 #pragma GCC unroll 16
-      for (int j = 0; j < kTogether<T>; ++j)
+      for (int j = 0; j < kTogether<T, kSubs>; ++j)
         add_scaled(o.q8(t + j), b, of, sums[0][j], sums[kSubs - 1][j], acc[t + j]);
     }
   }
@@ -277,13 +276,20 @@ class QuantPanels {
 
   /// Of the input's quants in sub-block s of block b.
   [[gnu::always_inline]] static int32_t sum_of_sub(const Q8Row& x, int64_t b, int s) {
-    if constexpr (kSubs == 1) return x.sum[b];
-    return s == 0 ? x.first_sum[b] : x.sum[b] - x.first_sum[b];
+    const HalfSums sums = x.sums[b];
+    if constexpr (kSubs == 1) return sums.first + sums.last;
+    return s == 0 ? sums.first : sums.last;
   }
-  /// What a sum of products begins at, whose inputs' sum is x_sum: the offset is taken.
-  [[gnu::always_inline]] static IVec start(int32_t x_sum) {
-    if constexpr (kLargest == kOffset8) return start_offset8(x_sum);
-    return ibroadcast(-kOffset * x_sum);
+  /// What the sums of products of T tokens with sub-block s begin at, `times` as large as they are:
+  /// the offset is taken.
+  template <int T, int times = 1>
+  [[gnu::always_inline]] static IVec start(const Q8Row& x, int64_t b, int s) {
+    constexpr int kTaken = times * (kLargest == kOffset8 ? kOffset8Taken : kOffset);
+    if constexpr (kTaken == 0) return ibroadcast(0);
+    if constexpr (T > 1) return ibroadcast(-kTaken * sum_of_sub(x, b, s));
+    if constexpr (kSubs == 1) return pair_times<-kTaken, -kTaken>(&x.sums[b].first);
+    return s == 0 ? pair_times<-kTaken, 0>(&x.sums[b].first)
+                  : pair_times<0, -kTaken>(&x.sums[b].first);
   }
   /// acc += what block b adds, whose first and last sub-block (there may be one) have these sums of
   /// products.

@@ -30,7 +30,7 @@ int64_t activation_row_bytes(ActivationFormat format, int64_t k) {
       bytes = 2 * round_up(k, 2);
       break;
     case ActivationFormat::kQ8:
-      bytes = round_up(k, 64) + 4 * round_up(k / 32 * 4, 64);
+      bytes = round_up(k, 64) + 3 * round_up(k / 32 * 4, 64);
       break;
   }
   // An odd number of cache lines: at a stride of 4 KiB, 16 rows would share the 8 ways of one L1

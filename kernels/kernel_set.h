@@ -15,8 +15,8 @@ namespace tandem {
 enum class ActivationFormat : uint8_t {
   kF32,   ///< float [k]
   kBF16,  ///< bfloat16 [round_up(k, 2)]
-  kQ8,    ///< blocks of 32: int8 [k], float scale [k/32], int32 sum of the 32 quants [k/32], of the
-          ///< first 16 of them [k/32], and float scale x sum [k/32]
+  kQ8,    ///< blocks of 32: int8 [k], float scale [k/32], int16 sums of the first and the last 16
+          ///< quants [k/32], and float scale x sum [k/32]
 };
 
 inline constexpr ActivationFormat kActivationFormats[] = {

@@ -162,6 +162,12 @@ inline Vec times_byte(Bytes x, int i, const ByteFactor& by) {
 /// x / 16, of multiples of it.
 inline IVec sixteenth(IVec x) { return {_mm256_srai_epi32(x.a, 4), _mm256_srai_epi32(x.b, 4)}; }
 
+/// a * x[0] + b * x[1] in every lane.
+template <int a, int b>
+IVec pair_times(const int16_t* x) {
+  return ibroadcast(a * x[0] + b * x[1]);
+}
+
 inline __m256i load_quad(const int8_t* x) {
   int32_t quad;
   __builtin_memcpy(&quad, x, 4);
@@ -169,8 +175,8 @@ inline __m256i load_quad(const int8_t* x) {
 }
 
 #ifdef __AVXVNNI__
-// Bytes with an offset of 128 are multiplied as they are: the sum begins at -128 * sum(x).
-inline IVec start_offset8(int32_t sum) { return ibroadcast(-128 * sum); }
+// Bytes with an offset of 128 are multiplied as they are, and sums begin at -128 * sum(x).
+inline constexpr int kOffset8Taken = 128;
 constexpr int groups_at_once(int /*largest*/) { return 1; }
 template <int N>
 IVec dot_groups(IVec acc, const Bytes* w, const int8_t* x) {
@@ -182,13 +188,13 @@ inline IVec dot_offset8(IVec acc, Bytes w, const int8_t* x) { return dot_groups<
 #else
 // Bytes with an offset of 128. vpmaddubsw saturates above 128 * 127 * 2, so the offset is taken
 // back and the sign moved to x.
-inline IVec start_offset8(int32_t) { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
+inline constexpr int kOffset8Taken = 0;
 inline __m256i quad_sums(__m256i w, __m256i x) {
   const __m256i weight = _mm256_xor_si256(w, _mm256_set1_epi8(-128));
   const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(weight), _mm256_sign_epi8(x, weight));
   return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
 }
-/// acc + sum of the 4 products (w - 128) * x per lane, for sums begun with start_offset8.
+/// acc + sum of the 4 products (w - 128) * x per lane.
 inline IVec dot_offset8(IVec acc, Bytes w, const int8_t* x) {
   const __m256i quad = load_quad(x);
   return {_mm256_add_epi32(acc.a, quad_sums(w.a, quad)),
@@ -227,7 +233,7 @@ inline Vec dot_bf16(Vec acc, Bytes, const uint16_t*) { return acc; }
 
 // Register blocking: accumulators that fit beside the operands.
 inline constexpr int kMaxTokens = 4;
-inline constexpr int kTokensAtOnce = 1;
+constexpr int tokens_together(int /*subs*/) { return 1; }
 inline constexpr int kQueryRows = 4;
 inline constexpr int kValueRows = 2;
 inline constexpr int kValueVecs = 2;

@@ -180,6 +180,12 @@ inline IVec sixteenth(const IVec& x) {
   return ieach([&](int i) { return x.lane[i] / 16; });
 }
 
+/// a * x[0] + b * x[1] in every lane.
+template <int a, int b>
+IVec pair_times(const int16_t* x) {
+  return ibroadcast(a * x[0] + b * x[1]);
+}
+
 constexpr int groups_at_once(int /*largest*/) { return 1; }
 template <int N>
 IVec dot_groups(const IVec& acc, const Bytes* w, const int8_t* x) {
@@ -189,8 +195,8 @@ IVec dot_groups(const IVec& acc, const Bytes* w, const int8_t* x) {
     return acc.lane[i] + quad[0] * x[0] + quad[1] * x[1] + quad[2] * x[2] + quad[3] * x[3];
   });
 }
-// Bytes with an offset of 128, multiplied as they are: the sum begins at -128 * sum(x).
-inline IVec start_offset8(int32_t sum) { return ibroadcast(-128 * sum); }
+// Bytes with an offset of 128 are multiplied as they are, and sums begin at -128 * sum(x).
+inline constexpr int kOffset8Taken = 128;
 inline IVec dot_offset8(const IVec& acc, const Bytes& w, const int8_t* x) {
   return dot_groups<1>(acc, &w, x);
 }
@@ -210,7 +216,7 @@ inline Vec dot_bf16(const Vec& acc, const Bytes&, const uint16_t*) { return acc;
 
 // Register blocking: sixteen lanes are four SSE registers of sixteen.
 inline constexpr int kMaxTokens = 2;
-inline constexpr int kTokensAtOnce = 1;
+constexpr int tokens_together(int /*subs*/) { return 1; }
 inline constexpr int kQueryRows = 2;
 inline constexpr int kValueRows = 2;
 inline constexpr int kValueVecs = 1;

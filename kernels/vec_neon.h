@@ -191,6 +191,12 @@ inline IVec sixteenth(IVec x) {
   return each<IVec>([&](int i) { return vshrq_n_s32(x.q[i], 4); });
 }
 
+/// a * x[0] + b * x[1] in every lane.
+template <int a, int b>
+IVec pair_times(const int16_t* x) {
+  return ibroadcast(a * x[0] + b * x[1]);
+}
+
 /// The same four bytes in every group.
 inline int8x16_t load_quad(const int8_t* x) {
   int32_t quad;
@@ -206,8 +212,8 @@ IVec dot_groups(IVec acc, const Bytes* w, const int8_t* x) {
   const int8x16_t quad = load_quad(x);
   return each<IVec>([&](int i) { return vusdotq_s32(acc.q[i], w->q[i], quad); });
 }
-// Bytes with an offset of 128, multiplied as they are: the sum begins at -128 * sum(x).
-inline IVec start_offset8(int32_t sum) { return ibroadcast(-128 * sum); }
+// Bytes with an offset of 128 are multiplied as they are, and sums begin at -128 * sum(x).
+inline constexpr int kOffset8Taken = 128;
 inline IVec dot_offset8(IVec acc, Bytes w, const int8_t* x) { return dot_groups<1>(acc, &w, x); }
 
 /// 8 k of columns 0 and 1, and of columns 2 and 3, from two groups of 4 k of four columns.
@@ -268,7 +274,7 @@ inline int32x4_t dot_quads(int32x4_t acc, int8x16_t w, int8x16_t x) {
 #endif
 }
 // Bytes with an offset of 128 are signed bytes with their highest bit turned.
-inline IVec start_offset8(int32_t) { return ibroadcast(0); }
+inline constexpr int kOffset8Taken = 0;
 inline IVec dot_offset8(IVec acc, Bytes w, const int8_t* x) {
   const int8x16_t quad = load_quad(x);
   return each<IVec>([&](int i) {
@@ -302,9 +308,9 @@ inline Vec dot_bf16(Vec acc, Bytes, const uint16_t*) { return acc; }
 // Register blocking: sixteen lanes are four of the thirty-two registers.
 inline constexpr int kMaxTokens = 4;
 #ifdef __ARM_FEATURE_MATMUL_INT8
-inline constexpr int kTokensAtOnce = 4;  ///< two pairs share the zips of weights
+constexpr int tokens_together(int /*subs*/) { return 4; }  // two pairs share the zips of weights
 #else
-inline constexpr int kTokensAtOnce = 1;
+constexpr int tokens_together(int /*subs*/) { return 1; }
 #endif
 inline constexpr int kQueryRows = 4;
 inline constexpr int kValueRows = 4;
