@@ -14,7 +14,9 @@
 namespace tandem {
 
 /// Items that one worker is to do: it takes from the front, others from the back. Of what is left
-/// half is taken at once, at most, so that nobody waits long for another's last piece.
+/// seven eighths are taken at once, at most, so that nobody waits long for another's last piece.
+/// (Of half, the boundaries between pieces cost more: Zen 4, two cores with an L3 each, one token,
+/// share of the read: Q4_0 89.7 -> 90.9 %, Q4_K 89.2 -> 91.2; of all 92.1, 91.0.)
 class alignas(64) Share {
  public:
   void reset(Range items) { bounds_.store(pack(items), std::memory_order_relaxed); }
@@ -26,7 +28,7 @@ class alignas(64) Share {
       const Range left{static_cast<int64_t>(packed >> 32),
                        static_cast<int64_t>(packed & 0xffffffffu)};
       if (left.empty()) return left;
-      const int64_t count = std::min(grain, (left.size() + 1) / 2);
+      const int64_t count = std::min(grain, left.size() - left.size() / 8);
       const Range taken =
           front ? Range{left.begin, left.begin + count} : Range{left.end - count, left.end};
       const Range rest = front ? Range{taken.end, left.end} : Range{left.begin, taken.begin};
