@@ -13,6 +13,7 @@ namespace tandem {
 struct HalfSums {
   int16_t first, last;
 };
+static_assert(sizeof(HalfSums) == 4);
 
 /// The stretches of one row in format kQ8, each starting on a cache line.
 struct Q8Row {

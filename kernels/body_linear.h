@@ -59,13 +59,15 @@ inline LinearTile tokens_of(LinearTile tile, int64_t from, int64_t to) {
 
 #include TANDEM_TILES  // and whether it has tile registers
 
-/// acc + the products of N groups of quants, none above kLargest (<= 127), with the input's: what
-/// the vector type's dot_groups() does for as many at once as groups_at_once() says.
+/// acc + the products of N groups of quants, none above kLargest, with the input's: what the vector
+/// type's dot_groups() does for as many at once as groups_at_once() says.
 template <int kLargest, int N>
-IVec dot_u7(IVec acc, const Bytes* w, const int8_t* x) {
+IVec dot_unsigned(IVec acc, const Bytes* w, const int8_t* x) {
   constexpr int kMost = groups_at_once(kLargest), kAtOnce = kMost < N ? kMost : N;
+  static_assert(kMost > 0);
   acc = dot_groups<kAtOnce>(acc, w, x);
-  if constexpr (kAtOnce < N) acc = dot_u7<kLargest, N - kAtOnce>(acc, w + kAtOnce, x + 4 * kAtOnce);
+  if constexpr (kAtOnce < N)
+    acc = dot_unsigned<kLargest, N - kAtOnce>(acc, w + kAtOnce, x + 4 * kAtOnce);
   return acc;
 }
 /// The same for bytes with an offset of 128, of which sums begin at -kOffset8Taken * sum(x).
@@ -90,7 +92,7 @@ template <int kLargest, int N, int T>
   else if constexpr (kLargest == kOffset8)
     acc[0] = dot_offset8<N>(acc[0], w, x);
   else
-    acc[0] = dot_u7<kLargest, N>(acc[0], w, x);
+    acc[0] = dot_unsigned<kLargest, N>(acc[0], w, x);
 }
 
 /// How weights of some tokens are asked for where those of one are best not: there is more

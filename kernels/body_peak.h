@@ -1,4 +1,5 @@
-// The most that a core's arithmetic gives: multiply-adds on registers, with no operand to wait for.
+// The most that a core's arithmetic gives: multiply-adds on registers, and inputs from the L1 where
+// the kernels' instructions take them from memory.
 // Included by isa_body.cpp only, inside the namespace of an instruction set.
 #pragma once
 

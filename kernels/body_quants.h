@@ -39,12 +39,12 @@ class Factors {
   static constexpr int kSubs = 32 / f.sub;
 
  public:
-  /// Of one block after the other: the first brings what belongs to the superblock.
-  [[gnu::always_inline]] SubFactors<kSubs> of(const std::byte* stretch, int64_t block) {
-    if (f.superblock == 32 || block == 0) {
-      d_ = load_f16(stretch + f.d_at(block));
-      if (f.has_min) shift_ = load_f16(stretch + f.shift_at(block));
-    }
+  /// What belongs to the superblock of a block, before those of its blocks are asked for.
+  [[gnu::always_inline]] void load(const std::byte* stretch, int64_t block) {
+    d_ = load_f16(stretch + f.d_at(block));
+    shift_ = f.has_min ? load_f16(stretch + f.shift_at(block)) : zero();
+  }
+  [[gnu::always_inline]] SubFactors<kSubs> of(const std::byte* stretch, int64_t block) const {
     if constexpr (f.superblock == 32) return {{d_}, {shift_}};
     SubFactors<kSubs> factors;
 #pragma GCC unroll 2
@@ -71,16 +71,16 @@ class Factors<Format, 6> {
   static_assert(f.superblock == 256 && f.sub == 32);
 
  public:
-  [[gnu::always_inline]] SubFactors<1> of(const std::byte* stretch, int64_t block) {
-    if (block == 0) {
-      const std::byte* plane = stretch + f.scales_at(0);
-      scales_[0] = quads_of<f.scales_place(0)>(plane);
-      scales_[1] = quads_of<f.scales_place(1)>(plane);
-      minimums_[0] = quads_of<f.minimums_place(0)>(plane);
-      minimums_[1] = quads_of<f.minimums_place(1)>(plane);
-      d_ = byte_factor(load_f16(stretch + f.d_at(0)));
-      shift_ = byte_factor(load_f16(stretch + f.shift_at(0)));
-    }
+  [[gnu::always_inline]] void load(const std::byte* stretch, int64_t /*block*/) {
+    const std::byte* plane = stretch + f.scales_at(0);
+    scales_[0] = quads_of<f.scales_place(0)>(plane);
+    scales_[1] = quads_of<f.scales_place(1)>(plane);
+    minimums_[0] = quads_of<f.minimums_place(0)>(plane);
+    minimums_[1] = quads_of<f.minimums_place(1)>(plane);
+    d_ = byte_factor(load_f16(stretch + f.d_at(0)));
+    shift_ = byte_factor(load_f16(stretch + f.shift_at(0)));
+  }
+  [[gnu::always_inline]] SubFactors<1> of(const std::byte*, int64_t block) const {
     const int i = static_cast<int>(block % 4);
     return {{times_byte(scales_[block / 4], i, d_)}, {times_byte(minimums_[block / 4], i, shift_)}};
   }
@@ -152,6 +152,7 @@ class QuantPanels {
         for (int p = 0; p < P; ++p) {
           const std::byte* here = stretch + p * o.panel_stride;
           const std::byte* quants = fetched_quants<T>(o, here, i);
+          if (begins_factors(i)) factors[p].load(here, i);
           const SubFactors<kSubs> of = factors[p].of(here, i);
           if constexpr (T == 1 && kOfNibbles) {
             const IVec sum = sum_of_nibbles(o.q8(0), first + i, quants);
@@ -165,8 +166,8 @@ class QuantPanels {
       };
       // One token's time is what a core does meanwhile: the fewer instructions a line, the further
       // it sees ahead. (Zen 4, Q4_K, two cores with an L3 each, share of the read: a loop 90 %, its
-      // scales in memory; unrolled 92 to 96 %, they stay in registers.)
-      if constexpr (P * T == 1 && f.superblock == f.span()) {
+      // scales in memory; unrolled 92 to 96 %, they stay in registers.) Rows are whole superblocks.
+      if constexpr (P * T == 1 && f.superblock == 256) {
         each_of(add, std::make_integer_sequence<int64_t, kBlocks>());
       } else {
         const int64_t end = first + kBlocks < blocks ? kBlocks : blocks - first;
@@ -177,7 +178,7 @@ class QuantPanels {
 
   /// Whether the upper nibbles of bytes can be multiplied as they are, 16 times as large.
   static constexpr bool kOfNibbles =
-      f.low_bits == 4 && f.high_bits == 0 && !f.table && groups_at_once(16 * kLargest) > 0;
+      kNibblesInPlace && kSubs == 1 && f.low_bits == 4 && f.high_bits == 0 && !f.table;
   /// Of block b of one token: its sum is shifted once, not four lines of quants.
   [[gnu::always_inline]] static IVec sum_of_nibbles(const Q8Row& x, int64_t b,
                                                     const std::byte* quants) {
@@ -189,8 +190,9 @@ class QuantPanels {
       upper[g] = bits_of(line, 0, 0xf0);
     }
     const int8_t* q = x.q + 32 * b;
-    const IVec sum = sixteenth(dot_u7<16 * kLargest, 4>(start<1, 16>(x, b, 0), upper, q + 16));
-    return dot_u7<kLargest, 4>(sum, lower, q);
+    const IVec sum =
+        sixteenth(dot_unsigned<16 * kLargest, 4>(start<1, 16>(x, b, 0), upper, q + 16));
+    return dot_unsigned<kLargest, 4>(sum, lower, q);
   }
 
   /// Inlined, so that acc stays in registers.
@@ -237,7 +239,9 @@ class QuantPanels {
       }
       tile_products(x, o.x_stride, w, products);
       for (int64_t b = first; b < blocks && b < first + kBatch; ++b) {
-        const SubFactors<kSubs> of = factors.of(stretch_of(o, b), b % kBlocks);
+        const std::byte* stretch = stretch_of(o, b);
+        if (begins_factors(b % kBlocks)) factors.load(stretch, b % kBlocks);
+        const SubFactors<kSubs> of = factors.of(stretch, b % kBlocks);
 #pragma GCC unroll 16
         for (int t = 0; t < T; ++t) {
           IVec sums[kSubs];
@@ -250,6 +254,8 @@ class QuantPanels {
     }
   }
 
+  /// Whether block i of a stretch has factors that the block before had not.
+  static constexpr bool begins_factors(int64_t i) { return f.superblock == 32 || i == 0; }
   static const std::byte* stretch_of(const Operands& o, int64_t block) {
     return o.panels + block / kBlocks * f.stretch_bytes();
   }
@@ -286,10 +292,10 @@ class QuantPanels {
   [[gnu::always_inline]] static IVec start(const Q8Row& x, int64_t b, int s) {
     constexpr int kTaken = times * (kLargest == kOffset8 ? kOffset8Taken : kOffset);
     if constexpr (kTaken == 0) return ibroadcast(0);
+    // Of many tokens products are what there is no time for.
     if constexpr (T > 1) return ibroadcast(-kTaken * sum_of_sub(x, b, s));
-    if constexpr (kSubs == 1) return pair_times<-kTaken, -kTaken>(&x.sums[b].first);
-    return s == 0 ? pair_times<-kTaken, 0>(&x.sums[b].first)
-                  : pair_times<0, -kTaken>(&x.sums[b].first);
+    if constexpr (kSubs == 1) return times_sums<-kTaken, -kTaken>(x.sums[b]);
+    return s == 0 ? times_sums<-kTaken, 0>(x.sums[b]) : times_sums<0, -kTaken>(x.sums[b]);
   }
   /// acc += what block b adds, whose first and last sub-block (there may be one) have these sums of
   /// products.

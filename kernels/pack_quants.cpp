@@ -36,6 +36,12 @@ uint32_t quad_at(const QuadPlace& place, int64_t column, const std::byte* planes
   return quad;
 }
 
+/// Where sub-block i's scale or minimum lies among their quads.
+struct InQuad {
+  int quad, shift;
+};
+InQuad in_quad(int64_t i) { return {static_cast<int>(i / 4), static_cast<int>(8 * (i % 4))}; }
+
 template <class Format>
 void pack_quants(const Quants& from, int64_t column, std::byte* planes) {
   for (int g = 0; g < 8; ++g) {
@@ -55,16 +61,15 @@ void pack_scales(const Quants& from, int64_t block, int64_t column, std::byte* s
     const int64_t sub = block * (32 / f.sub) + i;
     const auto scale = static_cast<uint8_t>(from.scale[i]);
     const uint8_t min = from.min[i];
-    std::byte* scales = stretch + f.scales_at(sub) + column;
     if (f.scale_bits == 6) {
-      const int quad = static_cast<int>(sub / 4), shift = static_cast<int>(8 * (sub % 4));
+      const InQuad at = in_quad(sub);
       std::byte* plane = stretch + f.scales_at(0);
-      put_quad(f.scales_place(quad), uint32_t{scale} << shift, column, plane);
-      put_quad(f.minimums_place(quad), uint32_t{min} << shift, column, plane);
+      put_quad(f.scales_place(at.quad), uint32_t{scale} << at.shift, column, plane);
+      put_quad(f.minimums_place(at.quad), uint32_t{min} << at.shift, column, plane);
     } else if (f.scale_bits == 4) {
-      *scales = static_cast<std::byte>(scale | min << 4);
+      stretch[f.scales_at(sub) + column] = static_cast<std::byte>(scale | min << 4);
     } else {
-      *scales = static_cast<std::byte>(scale);
+      stretch[f.scales_at(sub) + column] = static_cast<std::byte>(scale);
       if (f.has_min) stretch[f.minimums_at(sub) + column] = static_cast<std::byte>(min);
     }
   }
@@ -114,17 +119,19 @@ Quants unpack_quants(const std::byte* panel, int64_t b, int64_t column) {
   if (f.has_min) out.shift = half_at(stretch + f.shift_at(block) + 2 * column);
   for (int64_t i = 0; f.superblock > 32 && i < 2; ++i) {
     const int64_t sub = (32 * block + 16 * i) / f.sub;
-    const int scale = byte_at(stretch + f.scales_at(sub) + column);
     if (f.scale_bits == 6) {
-      const int quad = static_cast<int>(sub / 4), shift = static_cast<int>(8 * (sub % 4));
+      const InQuad at = in_quad(sub);
       const std::byte* plane = stretch + f.scales_at(0);
-      out.scale[i] = static_cast<int8_t>(quad_at(f.scales_place(quad), column, plane) >> shift);
-      out.min[i] = static_cast<uint8_t>(quad_at(f.minimums_place(quad), column, plane) >> shift);
+      out.scale[i] =
+          static_cast<int8_t>(quad_at(f.scales_place(at.quad), column, plane) >> at.shift);
+      out.min[i] =
+          static_cast<uint8_t>(quad_at(f.minimums_place(at.quad), column, plane) >> at.shift);
     } else if (f.scale_bits == 4) {
-      out.scale[i] = static_cast<int8_t>(scale & 15);
-      out.min[i] = static_cast<uint8_t>(scale >> 4);
+      const int both = byte_at(stretch + f.scales_at(sub) + column);
+      out.scale[i] = static_cast<int8_t>(both & 15);
+      out.min[i] = static_cast<uint8_t>(both >> 4);
     } else {
-      out.scale[i] = static_cast<int8_t>(scale);
+      out.scale[i] = static_cast<int8_t>(stretch[f.scales_at(sub) + column]);
       if (f.has_min)
         out.min[i] = static_cast<uint8_t>(byte_at(stretch + f.minimums_at(sub) + column));
     }

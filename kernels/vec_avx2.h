@@ -159,13 +159,10 @@ inline Vec times_byte(Bytes x, int i, const ByteFactor& by) {
                                   _mm256_and_si256(_mm256_srli_epi32(x.b, 8 * i), mask)}));
 }
 
-/// x / 16, of multiples of it.
-inline IVec sixteenth(IVec x) { return {_mm256_srai_epi32(x.a, 4), _mm256_srai_epi32(x.b, 4)}; }
-
-/// a * x[0] + b * x[1] in every lane.
-template <int a, int b>
-IVec pair_times(const int16_t* x) {
-  return ibroadcast(a * x[0] + b * x[1]);
+/// first * sums.first + last * sums.last in every lane.
+template <int first, int last>
+IVec times_sums(const HalfSums& sums) {
+  return ibroadcast(first * sums.first + last * sums.last);
 }
 
 inline __m256i load_quad(const int8_t* x) {
@@ -175,6 +172,9 @@ inline __m256i load_quad(const int8_t* x) {
 }
 
 #ifdef __AVXVNNI__
+inline constexpr bool kNibblesInPlace = true;
+/// x / 16, of multiples of it.
+inline IVec sixteenth(IVec x) { return {_mm256_srai_epi32(x.a, 4), _mm256_srai_epi32(x.b, 4)}; }
 // Bytes with an offset of 128 are multiplied as they are, and sums begin at -128 * sum(x).
 inline constexpr int kOffset8Taken = 128;
 constexpr int groups_at_once(int /*largest*/) { return 1; }
@@ -189,6 +189,7 @@ inline IVec dot_offset8(IVec acc, Bytes w, const int8_t* x) { return dot_groups<
 // Bytes with an offset of 128. vpmaddubsw saturates above 128 * 127 * 2, so the offset is taken
 // back and the sign moved to x.
 inline constexpr int kOffset8Taken = 0;
+inline constexpr bool kNibblesInPlace = false;  // 16 times as large their products would saturate
 inline __m256i quad_sums(__m256i w, __m256i x) {
   const __m256i weight = _mm256_xor_si256(w, _mm256_set1_epi8(-128));
   const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(weight), _mm256_sign_epi8(x, weight));

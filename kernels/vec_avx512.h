@@ -105,29 +105,22 @@ inline Vec times_byte(Bytes x, int i, const ByteFactor& by) {
   return fma({_mm512_castsi512_ps(number)}, by.factor, by.offset);
 }
 
-/// x / 16, of multiples of it.
-inline IVec sixteenth(IVec x) { return {_mm512_srai_epi32(x.v, 4)}; }
-
-inline int32_t load_quad(const int8_t* x) {
-  int32_t quad;
-  __builtin_memcpy(&quad, x, 4);
-  return quad;
-}
-
 // Bytes with an offset of 128: VNNI multiplies them as they are, and sums begin at -128 * sum(x);
 // without it vpmaddubsw would saturate, so the offset is taken back and the sign moved to x.
 #ifdef __AVX512VNNI__
-/// a * x[0] + b * x[1] in every lane. (Zen 4: one instruction instead of four.)
-template <int a, int b>
-IVec pair_times(const int16_t* x) {
-  const __m512i pairs = _mm512_set1_epi32((b * 0x10000) | (a & 0xffff));
+inline constexpr bool kNibblesInPlace = true;
+/// x / 16, of multiples of it.
+inline IVec sixteenth(IVec x) { return {_mm512_srai_epi32(x.v, 4)}; }
+/// first * sums.first + last * sums.last in every lane: one product of pairs instead of broadcasts
+/// from other registers.
+template <int first, int last>
+IVec times_sums(const HalfSums& sums) {
+  static_assert(first >= -0x8000 && last >= -0x8000 && first < 0x8000 && last < 0x8000);
+  const __m512i pairs = _mm512_set1_epi32((last * 0x10000) | (first & 0xffff));
   __m512i sum = _mm512_setzero_si512();
-  asm("vpdpwssd %2%{1to16%}, %1, %0"
-      : "+v"(sum)
-      : "v"(pairs), "m"(*reinterpret_cast<const int16_t(*)[2]>(x)));
+  asm("vpdpwssd %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(pairs), "m"(sums));
   return {sum};
 }
-inline constexpr int kOffset8Taken = 128;
 /// acc + the products of w and the input's quad. Of the intrinsic and a broadcast GCC 12 makes two
 /// instructions. (Zen 4, 16 tokens of Q4_0 from the L2 206 -> 192 us, Q8_0 198 -> 193.)
 inline IVec dot_quad(IVec acc, Bytes w, const int8_t* x) {
@@ -136,11 +129,35 @@ inline IVec dot_quad(IVec acc, Bytes w, const int8_t* x) {
       : "v"(w.v), "m"(*reinterpret_cast<const int8_t(*)[4]>(x)));
   return acc;
 }
+inline constexpr int kOffset8Taken = 128;
 inline IVec dot_offset8(IVec acc, Bytes w, const int8_t* x) { return dot_quad(acc, w, x); }
+constexpr int groups_at_once(int /*largest*/) { return 1; }
+template <int N>
+IVec dot_groups(IVec acc, const Bytes* w, const int8_t* x) {
+  static_assert(N == 1);
+  return dot_quad(acc, *w, x);
+}
+/// Four tokens' chains of sums in turn; of two sub-blocks they would not fit. (Zen 4, 16 tokens of
+/// Q4_K from the L2 221 -> 211 us, Q6_K 215 -> 234.)
+constexpr int tokens_together(int subs) { return subs == 1 ? 4 : 1; }
+/// acc[t] + the products of N groups with the input at x + t * x_stride.
+template <int N, int T>
+void dot_tokens(IVec (&acc)[T], const Bytes* w, const int8_t* x, int64_t x_stride) {
+#pragma GCC unroll 16
+  for (int g = 0; g < N; ++g)
+#pragma GCC unroll 16
+    for (int t = 0; t < T; ++t) acc[t] = dot_quad(acc[t], w[g], x + t * x_stride + 4 * g);
+}
 #else
-template <int a, int b>
-IVec pair_times(const int16_t* x) {
-  return ibroadcast(a * x[0] + b * x[1]);
+inline constexpr bool kNibblesInPlace = false;  // 16 times as large their products would saturate
+template <int first, int last>
+IVec times_sums(const HalfSums& sums) {
+  return ibroadcast(first * sums.first + last * sums.last);
+}
+inline int32_t load_quad(const int8_t* x) {
+  int32_t quad;
+  __builtin_memcpy(&quad, x, 4);
+  return quad;
 }
 inline constexpr int kOffset8Taken = 0;
 /// acc + sum of the 4 products (w - 128) * x per lane.
@@ -152,16 +169,6 @@ inline IVec dot_offset8(IVec acc, Bytes w, const int8_t* x) {
   const __m512i pairs = _mm512_maddubs_epi16(_mm512_abs_epi8(weight), signed_x);
   return {_mm512_add_epi32(acc.v, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)))};
 }
-#endif
-
-#ifdef __AVX512VNNI__
-constexpr int groups_at_once(int /*largest*/) { return 1; }
-template <int N>
-IVec dot_groups(IVec acc, const Bytes* w, const int8_t* x) {
-  static_assert(N == 1);
-  return dot_quad(acc, *w, x);
-}
-#else
 /// How many groups' sums of two products fit in 16 bits together: they are widened once then.
 constexpr int groups_at_once(int largest) { return 32767 / (2 * 127 * largest); }
 template <int N>
@@ -173,6 +180,7 @@ IVec dot_groups(IVec acc, const Bytes* w, const int8_t* x) {
                              _mm512_maddubs_epi16(w[i].v, _mm512_set1_epi32(load_quad(x + 4 * i))));
   return {_mm512_add_epi32(acc.v, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)))};
 }
+constexpr int tokens_together(int /*subs*/) { return 1; }
 #endif
 
 /// 16 lanes of two consecutive bfloat16 each.
@@ -184,6 +192,7 @@ inline Vec odd_bf16(Bytes pairs) {
 #ifdef __AVX512BF16__
 inline constexpr bool kHasBF16Dot = true;
 inline Vec dot_bf16(Vec acc, Bytes w, const uint16_t* x) {
+  // One instruction, as dot_quad(). (Zen 4, 16 tokens from the L2 330 -> 293 us.)
   asm("vdpbf16ps %2%{1to16%}, %1, %0"
       : "+v"(acc.v)
       : "v"(w.v), "m"(*reinterpret_cast<const uint16_t(*)[2]>(x)));
@@ -199,18 +208,3 @@ inline constexpr int kMaxTokens = 16;  ///< tokens at once over one panel
 inline constexpr int kQueryRows = 8;   ///< attention rows at once over one key panel
 inline constexpr int kValueRows = 4;   ///< attention rows x value vectors at once
 inline constexpr int kValueVecs = 4;
-#ifdef __AVX512VNNI__
-/// Four tokens' chains of sums in turn; of two sub-blocks they would not fit. (Zen 4, 16 tokens of
-/// Q4_K from the L2 221 -> 211 us, Q6_K 215 -> 234.)
-constexpr int tokens_together(int subs) { return subs == 1 ? 4 : 1; }
-/// acc[t] + the products of N groups with the input at x + t * x_stride.
-template <int N, int T>
-void dot_tokens(IVec (&acc)[T], const Bytes* w, const int8_t* x, int64_t x_stride) {
-#pragma GCC unroll 16
-  for (int g = 0; g < N; ++g)
-#pragma GCC unroll 16
-    for (int t = 0; t < T; ++t) acc[t] = dot_quad(acc[t], w[g], x + t * x_stride + 4 * g);
-}
-#else
-constexpr int tokens_together(int /*subs*/) { return 1; }
-#endif

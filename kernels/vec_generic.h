@@ -175,15 +175,17 @@ inline Vec times_byte(const Bytes& x, int i, const ByteFactor& by) {
   return each(
       [&](int lane) { return by.factor.lane[lane] * static_cast<float>(x.byte[4 * lane + i]); });
 }
+/// One token's upper nibbles are multiplied where they are, 16 times as large.
+inline constexpr bool kNibblesInPlace = true;
 /// x / 16, of multiples of it.
 inline IVec sixteenth(const IVec& x) {
   return ieach([&](int i) { return x.lane[i] / 16; });
 }
 
-/// a * x[0] + b * x[1] in every lane.
-template <int a, int b>
-IVec pair_times(const int16_t* x) {
-  return ibroadcast(a * x[0] + b * x[1]);
+/// first * sums.first + last * sums.last in every lane.
+template <int first, int last>
+IVec times_sums(const HalfSums& sums) {
+  return ibroadcast(first * sums.first + last * sums.last);
 }
 
 constexpr int groups_at_once(int /*largest*/) { return 1; }

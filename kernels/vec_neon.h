@@ -186,15 +186,12 @@ inline Vec times_byte(Bytes x, int i, const ByteFactor& by) {
                return vcvtq_f32_u32(vandq_u32(there, vdupq_n_u32(255)));
              }));
 }
-/// x / 16, of multiples of it.
-inline IVec sixteenth(IVec x) {
-  return each<IVec>([&](int i) { return vshrq_n_s32(x.q[i], 4); });
-}
+inline constexpr bool kNibblesInPlace = false;  // one shift of bytes takes them apart
 
-/// a * x[0] + b * x[1] in every lane.
-template <int a, int b>
-IVec pair_times(const int16_t* x) {
-  return ibroadcast(a * x[0] + b * x[1]);
+/// first * sums.first + last * sums.last in every lane.
+template <int first, int last>
+IVec times_sums(const HalfSums& sums) {
+  return ibroadcast(first * sums.first + last * sums.last);
 }
 
 /// The same four bytes in every group.
@@ -203,8 +200,8 @@ inline int8x16_t load_quad(const int8_t* x) {
   __builtin_memcpy(&quad, x, 4);
   return vreinterpretq_s8_s32(vdupq_n_s32(quad));
 }
-#ifdef __ARM_FEATURE_MATMUL_INT8
 constexpr int groups_at_once(int /*largest*/) { return 1; }
+#ifdef __ARM_FEATURE_MATMUL_INT8
 /// acc + sum of the 4 products w * x per lane.
 template <int N>
 IVec dot_groups(IVec acc, const Bytes* w, const int8_t* x) {
@@ -262,7 +259,6 @@ void dot_tokens(IVec (&acc)[T], const Bytes* w, const int8_t* x, int64_t x_strid
   }
 }
 #else
-constexpr int groups_at_once(int largest) { return largest <= 127 ? 1 : 0; }
 /// acc + sum of the 4 products w * x per lane.
 inline int32x4_t dot_quads(int32x4_t acc, int8x16_t w, int8x16_t x) {
 #ifdef __ARM_FEATURE_DOTPROD

@@ -143,22 +143,41 @@ TEST_CASE("dot products of extreme, zero, tiny and large weights are the referen
 
 TEST_CASE("integer sums do not overflow where every product has the largest magnitude") {
   // All inputs at +1 or -1 become quants +127 or -127, against weights of -128 and nibbles 0
-  // and 15.
+  // and 15 in either half of a byte. Factors are of Values::kExtreme, scales (where there are any)
+  // the largest.
+  struct Case {
+    DType dtype;
+    size_t factor_bytes;
+    uint8_t byte;
+  };
+  std::vector<Case> cases = {{DType::kQ8_0, 2, 0x80}};
+  for (const uint8_t byte : {0x0f, 0xf0, 0xff}) {
+    cases.push_back({DType::kQ4_0, 2, byte});
+    cases.push_back({DType::kQ4_1, 4, byte});
+    cases.push_back({DType::kQ4_K, 4, byte});
+  }
   for (const KernelSet* set : tested_sets()) {
-    for (const DType dtype : {DType::kQ8_0, DType::kQ4_0}) {
+    for (const auto& [dtype, factor_bytes, byte] : cases) {
       CAPTURE(set->name);
       CAPTURE(name(dtype));
-      TestMatrix weights = make_matrix(dtype, 16, 64, 3, Values::kExtreme);
+      CAPTURE(int{byte});
+      constexpr int64_t k = 256;
+      TestMatrix weights = make_matrix(dtype, 16, k, 3, Values::kExtreme);
       for (size_t i = 0; i < weights.bytes.size(); ++i)
-        if (i % static_cast<size_t>(info(dtype).block_bytes) >= 2)
-          weights.bytes[i] = std::byte{static_cast<uint8_t>(dtype == DType::kQ8_0 ? 0x80 : 0x0f)};
+        if (i % static_cast<size_t>(info(dtype).block_bytes) >= factor_bytes)
+          weights.bytes[i] = std::byte{byte};
       weights.exact = reference::dequantize(weights.source());
-      std::vector<float> x(2 * 64, 1.0f);
-      std::fill(x.begin() + 64, x.end(), -1.0f);
+      std::vector<float> x(2 * k, 1.0f);
+      std::fill(x.begin() + k, x.end(), -1.0f);
       const LinearProblem problem(*set, weights, x);
       const Matrix prepared = problem.prepared(2);
+      const Matrix expected = reference::linear(prepared, weights.exact);
+      const Matrix error = rounding(prepared, weights.exact);
       check_near(reference::from_floats(problem.multiply(*set, {0, 1}, {0, 2}).data(), 2, 16),
-                 reference::linear(prepared, weights.exact), rounding(prepared, weights.exact));
+                 expected, error);
+      for (int64_t t = 0; t < 2; ++t)
+        check_near(reference::from_floats(problem.multiply(*set, {0, 1}, {t, t + 1}).data(), 1, 16),
+                   expected.row(t), error.row(t));
     }
   }
 }
@@ -265,13 +284,14 @@ TEST_CASE("quantised inputs are within half a step, and their sums are exact") {
     const Q8Row q8 = q8_row(row.data(), kLength);
     int wrong = 0;
     for (int64_t b = 0; b < kLength / 32; ++b) {
-      int sum = 0;
+      int sum = 0, first_sum = 0;
       for (int64_t i = 32 * b; i < 32 * b + 32; ++i) {
         sum += q8.q[i];
+        if (i < 32 * b + 16) first_sum += q8.q[i];
         const double error = std::abs(double{q8.scale[b]} * q8.q[i] - double{x[i]});
         wrong += error > 0.5001 * double{q8.scale[b]};
       }
-      wrong += sum != q8.sums[b].first + q8.sums[b].last;
+      wrong += first_sum != q8.sums[b].first || sum - first_sum != q8.sums[b].last;
       wrong += q8.scale[b] * static_cast<float>(sum) != q8.scaled_sum[b];
     }
     CHECK(wrong == 0);
