@@ -11,67 +11,96 @@
 namespace tandem {
 namespace {
 
-/// Bits of a quad of one column into planes, where they were 0.
-void put_quad(const QuadPlace& place, uint32_t quad, int64_t column, std::byte* planes) {
-  for (int i = 0; i < place.count; ++i) {
-    const QuadPlace::Part part = place.parts[i];
-    std::byte* at = planes + 64 * part.line + 4 * column;
-    uint32_t line;
-    std::memcpy(&line, at, 4);
-    line |= (quad & in_every_byte(part.bits)) << part.shift;
-    std::memcpy(at, &line, 4);
-    quad >>= part.bits;
-  }
-}
-
-/// What put_quad() put there.
-uint32_t quad_at(const QuadPlace& place, int64_t column, const std::byte* planes) {
-  uint32_t quad = 0;
-  for (int i = 0, bits = 0; i < place.count; bits += place.parts[i++].bits) {
-    const QuadPlace::Part part = place.parts[i];
-    uint32_t line;
-    std::memcpy(&line, planes + 64 * part.line + 4 * column, 4);
-    quad |= (line >> part.shift & in_every_byte(part.bits)) << bits;
-  }
+uint32_t quad_at(const uint8_t* bytes) {
+  uint32_t quad;
+  std::memcpy(&quad, bytes, 4);
   return quad;
 }
 
-/// Where sub-block i's scale or minimum lies among their quads.
-struct InQuad {
-  int quad, shift;
+/// Lines of planes, the quad of one column in each.
+template <int kLines>
+struct ColumnOfPlanes {
+  uint32_t line[kLines] = {};
+
+  void put(const QuadPlace& place, uint32_t quad) {
+#pragma GCC unroll 3
+    for (int i = 0; i < place.count; quad >>= place.parts[i++].bits) {
+      const QuadPlace::Part part = place.parts[i];
+      line[part.line] |= (quad & in_every_byte(part.bits)) << part.shift;
+    }
+  }
+  uint32_t get(const QuadPlace& place) const {
+    uint32_t quad = 0;
+    for (int i = 0, bits = 0; i < place.count; bits += place.parts[i++].bits) {
+      const QuadPlace::Part part = place.parts[i];
+      quad |= (line[part.line] >> part.shift & in_every_byte(part.bits)) << bits;
+    }
+    return quad;
+  }
+
+  void load(const std::byte* planes, int64_t column) {
+    for (int i = 0; i < kLines; ++i) std::memcpy(&line[i], planes + 64 * i + 4 * column, 4);
+  }
+  void store(std::byte* planes, int64_t column) const {
+    for (int i = 0; i < kLines; ++i) std::memcpy(planes + 64 * i + 4 * column, &line[i], 4);
+  }
 };
-InQuad in_quad(int64_t i) { return {static_cast<int>(i / 4), static_cast<int>(8 * (i % 4))}; }
+template <class Format>
+using QuantColumn = ColumnOfPlanes<Format::kFormat.low_bits + Format::kFormat.high_bits>;
+
+/// A superblock's scales of six bits, and its minimums, of one column.
+struct SixBits {
+  uint8_t scale[8], min[8];
+
+  void store(std::byte* plane, int64_t column) const {
+    ColumnOfPlanes<3> to;
+#pragma GCC unroll 2
+    for (int g = 0; g < 2; ++g) {
+      to.put(QuantFormat::scales_place(g), quad_at(scale + 4 * g));
+      to.put(QuantFormat::minimums_place(g), quad_at(min + 4 * g));
+    }
+    to.store(plane, column);
+  }
+  void load(const std::byte* plane, int64_t column) {
+    ColumnOfPlanes<3> from;
+    from.load(plane, column);
+    for (int g = 0; g < 2; ++g) {
+      const uint32_t scales = from.get(QuantFormat::scales_place(g));
+      const uint32_t minimums = from.get(QuantFormat::minimums_place(g));
+      std::memcpy(scale + 4 * g, &scales, 4);
+      std::memcpy(min + 4 * g, &minimums, 4);
+    }
+  }
+};
 
 template <class Format>
 void pack_quants(const Quants& from, int64_t column, std::byte* planes) {
-  for (int g = 0; g < 8; ++g) {
-    uint32_t quad;
-    std::memcpy(&quad, from.q + 4 * g, 4);
-    put_quad(Format::kFormat.quants_place(g), quad, column, planes);
-  }
+  QuantColumn<Format> to;
+#pragma GCC unroll 8
+  for (int g = 0; g < 8; ++g) to.put(Format::kFormat.quants_place(g), quad_at(from.q + 4 * g));
+  to.store(planes, column);
 }
 
+/// Those of six bits wait in `six` for the superblock's last.
 template <class Format>
-void pack_scales(const Quants& from, int64_t block, int64_t column, std::byte* stretch) {
+void pack_scales(const Quants& from, int64_t block, int64_t column, SixBits& six,
+                 std::byte* stretch) {
   constexpr QuantFormat f = Format::kFormat;
   std::memcpy(stretch + f.d_at(block) + 2 * column, &from.d, 2);
   if (f.has_min) std::memcpy(stretch + f.shift_at(block) + 2 * column, &from.shift, 2);
   if (f.superblock == 32) return;
+  if constexpr (f.scale_bits == 6) {
+    six.scale[block] = static_cast<uint8_t>(from.scale[0]);
+    six.min[block] = from.min[0];
+    if (block == 7) six.store(stretch + f.scales_at(0), column);
+    return;
+  }
   for (int64_t i = 0; i < 32 / f.sub; ++i) {
     const int64_t sub = block * (32 / f.sub) + i;
-    const auto scale = static_cast<uint8_t>(from.scale[i]);
-    const uint8_t min = from.min[i];
-    if (f.scale_bits == 6) {
-      const InQuad at = in_quad(sub);
-      std::byte* plane = stretch + f.scales_at(0);
-      put_quad(f.scales_place(at.quad), uint32_t{scale} << at.shift, column, plane);
-      put_quad(f.minimums_place(at.quad), uint32_t{min} << at.shift, column, plane);
-    } else if (f.scale_bits == 4) {
-      stretch[f.scales_at(sub) + column] = static_cast<std::byte>(scale | min << 4);
-    } else {
-      stretch[f.scales_at(sub) + column] = static_cast<std::byte>(scale);
-      if (f.has_min) stretch[f.minimums_at(sub) + column] = static_cast<std::byte>(min);
-    }
+    const auto scale = static_cast<std::byte>(from.scale[i]);
+    const auto min = static_cast<std::byte>(from.min[i]);
+    stretch[f.scales_at(sub) + column] = f.scale_bits == 4 ? scale | min << 4 : scale;
+    if (f.has_min && f.scale_bits != 4) stretch[f.minimums_at(sub) + column] = min;
   }
 }
 
@@ -85,13 +114,15 @@ void pack_panel_of(DType dtype, const std::byte* const rows[16], int64_t k, std:
   constexpr QuantFormat f = Format::kFormat;
   constexpr int64_t kBlocks = f.span() / 32;
   std::memset(panel, 0, static_cast<size_t>(panel_bytes_of<Format>(k)));
-  for (int64_t c = 0; c < 16; ++c)
+  for (int64_t c = 0; c < 16; ++c) {
+    SixBits six;
     for (int64_t b = 0; rows[c] != nullptr && b < k / 32; ++b) {
       const Quants quants = decode_quants<Format>(dtype, rows[c], b);
       std::byte* stretch = panel + b / kBlocks * f.stretch_bytes();
-      pack_scales<Format>(quants, b % kBlocks, c, stretch);
+      pack_scales<Format>(quants, b % kBlocks, c, six, stretch);
       pack_quants<Format>(quants, c, stretch + f.quants_at(b % kBlocks));
     }
+  }
 }
 
 /// The values of 32 quants.
@@ -117,27 +148,26 @@ Quants unpack_quants(const std::byte* panel, int64_t b, int64_t column) {
   Quants out;
   out.d = half_at(stretch + f.d_at(block) + 2 * column);
   if (f.has_min) out.shift = half_at(stretch + f.shift_at(block) + 2 * column);
-  for (int64_t i = 0; f.superblock > 32 && i < 2; ++i) {
-    const int64_t sub = (32 * block + 16 * i) / f.sub;
-    if (f.scale_bits == 6) {
-      const InQuad at = in_quad(sub);
-      const std::byte* plane = stretch + f.scales_at(0);
-      out.scale[i] =
-          static_cast<int8_t>(quad_at(f.scales_place(at.quad), column, plane) >> at.shift);
-      out.min[i] =
-          static_cast<uint8_t>(quad_at(f.minimums_place(at.quad), column, plane) >> at.shift);
-    } else if (f.scale_bits == 4) {
-      const int both = byte_at(stretch + f.scales_at(sub) + column);
-      out.scale[i] = static_cast<int8_t>(both & 15);
-      out.min[i] = static_cast<uint8_t>(both >> 4);
-    } else {
-      out.scale[i] = static_cast<int8_t>(stretch[f.scales_at(sub) + column]);
-      if (f.has_min)
-        out.min[i] = static_cast<uint8_t>(byte_at(stretch + f.minimums_at(sub) + column));
+  if constexpr (f.scale_bits == 6) {
+    SixBits six;
+    six.load(stretch + f.scales_at(0), column);
+    out.scale[0] = out.scale[1] = static_cast<int8_t>(six.scale[block]);
+    out.min[0] = out.min[1] = six.min[block];
+  } else if constexpr (f.superblock > 32) {
+    for (int64_t i = 0; i < 2; ++i) {
+      const int64_t sub = (32 * block + 16 * i) / f.sub;
+      const int scale = byte_at(stretch + f.scales_at(sub) + column);
+      const int min = f.scale_bits == 4 ? scale >> 4
+                      : f.has_min       ? byte_at(stretch + f.minimums_at(sub) + column)
+                                        : 0;
+      out.scale[i] = static_cast<int8_t>(f.scale_bits == 4 ? scale & 15 : scale);
+      out.min[i] = static_cast<uint8_t>(min);
     }
   }
+  QuantColumn<Format> quants;
+  quants.load(stretch + f.quants_at(block), column);
   for (int g = 0; g < 8; ++g) {
-    const uint32_t quad = quad_at(f.quants_place(g), column, stretch + f.quants_at(block));
+    const uint32_t quad = quants.get(f.quants_place(g));
     std::memcpy(out.q + 4 * g, &quad, 4);
   }
   return out;
