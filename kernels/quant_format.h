@@ -63,27 +63,46 @@ struct QuantFormat {
   int scale_bits = 8;  ///< of a scale, and of a minimum; 4 and 6 with has_min only
   bool table = false;
 
-  constexpr int64_t span() const { return superblock == 32 ? 64 : superblock; }
-  constexpr int64_t head_bytes() const { return superblock == 32 && has_min ? 128 : 64; }
-  constexpr int64_t subs() const { return superblock == 32 ? 0 : superblock / sub; }
-  constexpr int64_t sub_bytes() const { return subs() * (has_min ? 4 : 2) * scale_bits; }
-  constexpr int64_t quant_bytes() const { return 64 * (low_bits + high_bits); }  ///< of 32 elements
-  constexpr int64_t stretch_bytes() const {
+  // Inlined always: of a weak symbol that kernel sets shared the linker could keep the one with
+  // instructions that this CPU has not.
+  [[gnu::always_inline]] constexpr int64_t span() const {
+    return superblock == 32 ? 64 : superblock;
+  }
+  [[gnu::always_inline]] constexpr int64_t head_bytes() const {
+    return superblock == 32 && has_min ? 128 : 64;
+  }
+  [[gnu::always_inline]] constexpr int64_t subs() const {
+    return superblock == 32 ? 0 : superblock / sub;
+  }
+  [[gnu::always_inline]] constexpr int64_t sub_bytes() const {
+    return subs() * (has_min ? 4 : 2) * scale_bits;
+  }
+  /// Of 32 elements.
+  [[gnu::always_inline]] constexpr int64_t quant_bytes() const {
+    return 64 * (low_bits + high_bits);
+  }
+  [[gnu::always_inline]] constexpr int64_t stretch_bytes() const {
     return head_bytes() + sub_bytes() + span() / 32 * quant_bytes();
   }
 
   // Where it lies in a stretch, for the 32 elements `block` or the sub-block `i` of it.
-  constexpr int64_t d_at(int64_t block) const { return superblock == 32 ? 32 * block : 0; }
-  constexpr int64_t shift_at(int64_t block) const {
+  [[gnu::always_inline]] constexpr int64_t d_at(int64_t block) const {
+    return superblock == 32 ? 32 * block : 0;
+  }
+  [[gnu::always_inline]] constexpr int64_t shift_at(int64_t block) const {
     return superblock == 32 ? 64 + 32 * block : 32;
   }
-  constexpr int64_t scales_at(int64_t i) const { return head_bytes() + 16 * i; }
-  constexpr int64_t minimums_at(int64_t i) const { return head_bytes() + 16 * (subs() + i); }
+  [[gnu::always_inline]] constexpr int64_t scales_at(int64_t i) const {
+    return head_bytes() + 16 * i;
+  }
+  [[gnu::always_inline]] constexpr int64_t minimums_at(int64_t i) const {
+    return head_bytes() + 16 * (subs() + i);
+  }
   /// Of the scales (or minimums) of sub-blocks 4 g, .., 4 g + 3 in the plane at scales_at(0), where
   /// they are of six bits.
   static constexpr QuadPlace scales_place(int g) { return {4, 2, g}; }
   static constexpr QuadPlace minimums_place(int g) { return {4, 2, 2 + g}; }
-  constexpr int64_t quants_at(int64_t block) const {
+  [[gnu::always_inline]] constexpr int64_t quants_at(int64_t block) const {
     return head_bytes() + sub_bytes() + block * quant_bytes();
   }
   /// Of the quants of elements 4 g, .., 4 g + 3 in a block's lines.
