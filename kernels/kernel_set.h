@@ -105,9 +105,9 @@ struct KernelSet {
   /// Read `bytes` once, 64-byte lines, at this ISA's full width; returns a checksum. For bandwidth
   /// probes.
   uint64_t (*read)(const std::byte* data, int64_t bytes);
-  /// Multiply-adds on registers alone, some for each of `rounds`, as the linear kernels over inputs
-  /// of this format do them; returns how many operations they were (2 each). For the peak, which of
-  /// kQ8 is that of 8-bit weights: smaller ones may pass it on AVX2, see groups_at_once().
+  /// Multiply-adds on registers and the L1, some for each of `rounds`, as the linear kernels over
+  /// inputs of this format do them; returns how many operations they were (2 each). For the peak,
+  /// which of kQ8 is that of 8-bit weights: smaller ones may pass it on AVX2, see groups_at_once().
   double (*peak)(ActivationFormat format, int64_t rounds);
 };
 

@@ -143,8 +143,8 @@ TEST_CASE("dot products of extreme, zero, tiny and large weights are the referen
 
 TEST_CASE("integer sums do not overflow where every product has the largest magnitude") {
   // All inputs at +1 or -1 become quants +127 or -127, against weights of -128 and nibbles 0
-  // and 15 in either half of a byte. Factors are of Values::kExtreme, scales (where there are any)
-  // the largest.
+  // and 15 in either half of a byte. Scales and minimums (Q4_K) are the same bytes, so of 0xff the
+  // largest; factors are those of Values::kExtreme.
   struct Case {
     DType dtype;
     size_t factor_bytes;
